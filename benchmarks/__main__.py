@@ -19,7 +19,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One module of this package."""
+    """A benchmark: a module of this package and what it measures."""
 
     name: str
     shows: str

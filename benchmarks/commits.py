@@ -147,7 +147,7 @@ def take_over(config: Config, opened: OpenedBackbone, played: Committing, log: S
 
 
 class _Log:
-    """The records, for late clicks."""
+    """A traffic log in memory, from which late clicks are looked up."""
 
     def __init__(self, log: Sequence[_Fed]) -> None:
         self._log = log
@@ -159,7 +159,7 @@ class _Log:
 
 
 def main() -> int:
-    """Prints the tables."""
+    """Prints the tables of commit volume and recovery time."""
     torch.set_num_threads(1)
     console = Console()
     with tempfile.TemporaryDirectory(prefix="driftline-commits-") as folder:

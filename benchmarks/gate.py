@@ -122,7 +122,7 @@ def delays(console: Console, streams: int) -> None:
 
 
 def main() -> int:
-    """Prints both tables."""
+    """Prints the tables of false alarms and of detection delays."""
     console = Console()
     false_alarms(console, STREAMS, REQUESTS)
     delays(console, STREAMS // 100)

@@ -59,7 +59,7 @@ _CHUNK = 10_000
 
 
 class _NoLog:
-    """No click is late here."""
+    """A traffic log without records: no click is late in this benchmark."""
 
     def read(self, offset: int) -> LoggedRecord | None:
         """Returns None."""
@@ -203,7 +203,7 @@ def _rows(taken: TakenOver, count: int) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    """Prints the tables."""
+    """Prints the tables of memory, take-over time and shares of the time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--open", type=int, default=OPEN, help="impressions that are open at a take-over")
     count = parser.parse_args().open

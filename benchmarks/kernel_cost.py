@@ -90,7 +90,7 @@ def start_of(width: int) -> KernelStart:
 
 
 def micro_batch(width: int, n: int = EXAMPLES) -> MicroBatch:
-    """Random logged examples."""
+    """A micro-batch of `n` random examples."""
     generator = torch.Generator().manual_seed(2)
     zero = torch.zeros(n)
     return MicroBatch(
@@ -208,7 +208,7 @@ def scoring(console: Console) -> None:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Prints the three tables."""
+    """Prints the tables of sizes, learning time and scoring time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=int, default=1_000_000, help="most rows of an ID table")
     options = parser.parse_args(list(arguments))

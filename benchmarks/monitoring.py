@@ -62,7 +62,7 @@ The least time over the rounds counts for each chunk, because other work on the 
 
 
 class _NoLog:
-    """No click is late here."""
+    """A traffic log without records: no click is late in this benchmark."""
 
     def read(self, offset: int) -> LoggedRecord | None:
         """Returns None."""
@@ -124,7 +124,7 @@ def _cost(pairs: Doubles) -> tuple[float, float, float]:
 
 
 class _NoWatch(DriftWatch):
-    """Sees nothing."""
+    """A drift watch that does nothing: the cost of monitoring is the difference to it."""
 
     def served(self, record: ServedImpression) -> None:
         """Does nothing."""
@@ -246,7 +246,7 @@ def _seconds(done: Callable[[], object]) -> float:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Prints the tables."""
+    """Prints the tables of the cost of monitoring."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.monitoring", description=__doc__)
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="that the monitor is shown for its memory")
     options = parser.parse_args(arguments)

@@ -34,7 +34,7 @@ WINDOW = 5_000
 
 @dataclass(frozen=True)
 class Measured:
-    """Results of one play."""
+    """Results of one replayed stream: excess loss of the live arm, AUC, and examples set aside."""
 
     worst: float
     """Largest excess over any `WINDOW` examples in a row."""
@@ -115,7 +115,7 @@ def _percent(values: Iterable[float]) -> str:
 
 
 def main() -> int:
-    """Prints both tables."""
+    """Prints the tables of harm and of the gate's cost without poison."""
     limit_threads()
     cache = Config().cache_dir
     sources = [source for source in choose(NamedStreams("scripted"), quick=False) if source.name in STREAMS]

@@ -53,7 +53,7 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass
 class Measured:
-    """One phase."""
+    """Latencies and failures of one load phase."""
 
     rate: float = RATE
     """Requests per second that were sent."""
@@ -65,7 +65,7 @@ class Measured:
     memory_mb: float = 0.0
 
     def quantile(self, share: float) -> float:
-        """Latency in milliseconds."""
+        """A quantile of the latency, milliseconds."""
         return float(np.quantile(self.latencies_ms, share)) if self.latencies_ms else float("nan")
 
 

@@ -41,12 +41,16 @@ from streaming.config import Config, load_config
 
 
 class PlainDomain(BaseModel):
+    """The domain of a request: one value per facet."""
+
     scene: str = "unknown"
     region: str = "unknown"
     period: str = "unknown"
 
 
 class PlainRequest(BaseModel):
+    """The body of a scoring request: a user, the candidate item ids, the domain and the number of items to return."""
+
     user_id: str
     candidates: list[str]
     domain: PlainDomain = PlainDomain()
@@ -54,11 +58,15 @@ class PlainRequest(BaseModel):
 
 
 class PlainScore(BaseModel):
+    """An item and its click probability."""
+
     item_id: str
     score: float
 
 
 class PlainResponse(BaseModel):
+    """The scored items, best first."""
+
     scores: list[PlainScore]
 
 
@@ -79,12 +87,12 @@ class Features:
         return [{name: values[row] for name, values in columns.items()} for row in range(len(keys))]
 
     def user(self, user_id: str) -> tuple[UserFeatures, LiveRow | None]:
-        """Profile and live row."""
+        """The user's profile fields and live rows."""
         row = self._read("user", [user_id], self._user)[0]
         return UserFeatures(user_id, _fields(row, "user")), _live("user", user_id, row)
 
     def items(self, ids: list[str], width: int) -> tuple[list[ItemFeatures], list[LiveRow | None]]:
-        """Profiles and live rows."""
+        """The items' profile fields and live rows, in the order of the ids."""
         rows = self._read("item", ids, self._item)
         profiles = [
             ItemFeatures(key, _fields(row, "item"), np.array(row[VECTOR] or np.zeros(width), dtype=np.float32))
@@ -109,7 +117,7 @@ def _live(kind: Kind, key: str, row: dict[str, Any]) -> LiveRow | None:
 
 
 def make_app(config: Config) -> FastAPI:
-    """The endpoint."""
+    """The FastAPI application with the scoring endpoint."""
     loaded, space, features = open_backbone(config), config.domain_space(), Features(config)
     backbone, encoder = loaded.backbone, loaded.encoder
     layout, item_values = loaded.layout, ItemValues(encoder)

@@ -24,7 +24,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Crowd:
-    """A kind of stream."""
+    """A simulated population of users: how active they are, how they click, and the true uplift."""
 
     name: str
     users: int
@@ -51,7 +51,7 @@ CROWDS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one stream."""
+    """Result of one simulated experiment."""
 
     missed: bool
     """Whether some interval missed the true difference."""
@@ -101,7 +101,7 @@ def _share(values: NDArray[np.bool_]) -> str:
 
 
 def main() -> int:
-    """Prints the table."""
+    """Prints the coverage of the intervals by population."""
     table = Table(
         "stream", "misses at any look", "looked at as if once", "tells an effect", "control requests until then",
         title=f"{STREAMS} streams each, up to {_LOOKS} looks, level 5 %",

@@ -29,7 +29,7 @@ from driftline.options import (
 from streaming.config import Config
 
 if TYPE_CHECKING:
-    from lab.evaluate.order import ComparisonOrder
+    from lab.evaluate.options import ComparisonOptions
 
 app = typer.Typer()
 
@@ -95,12 +95,12 @@ def transfer(
     run_transfer(settings(context), order, source=source, targets=_names(targets) or [])
 
 
-def _order(out: Path, named: Mapping[str, Any], asked: Mapping[str, Any]) -> ComparisonOrder:
+def _order(out: Path, named: Mapping[str, Any], asked: Mapping[str, Any]) -> ComparisonOptions:
     """The order of a comparison: the named streams and the common options."""
-    from lab.evaluate.order import ComparisonOrder
+    from lab.evaluate.options import ComparisonOptions
     from lab.streams.sources import NamedStreams
 
-    return ComparisonOrder(out, NamedStreams(**named), **asked)
+    return ComparisonOptions(out, NamedStreams(**named), **asked)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -115,7 +115,7 @@ class Comparison:
     """The option that selects it; empty for the default comparison."""
     options: tuple[str, ...]
     """Options that it accepts."""
-    run: Callable[[Config, ComparisonOrder, Mapping[str, Any]], None]
+    run: Callable[[Config, ComparisonOptions, Mapping[str, Any]], None]
     """Gets the order, and the values of those of `options` that no order holds."""
     against: tuple[str, ...] = ()
     """Those of `options` that exclude `tune`, which chooses its own seeds."""
@@ -141,49 +141,49 @@ def _written(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _compare_adapters(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _compare_adapters(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.evaluate.command import run_evaluate
 
     run_evaluate(config, order, **options)
 
 
-def _tune_adapters(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _tune_adapters(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.evaluate.tune import run_tune
 
     run_tune(config, order, **options)
 
 
-def _try_detectors(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _try_detectors(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.detection.command import run_detectors
 
     run_detectors(config, order, **options)
 
 
-def _compare_texts(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _compare_texts(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.text_models.command import run_text_models
 
     run_text_models(config, order, **options)
 
 
-def _compare_user_encoders(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _compare_user_encoders(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.encoders.command import run_encoders
 
     run_encoders(config, order, **options)
 
 
-def _try_conversions(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _try_conversions(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.conversions.command import run_conversions
 
     run_conversions(config, order, **options)
 
 
-def _compare_queries(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _compare_queries(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.queries.command import run_queries
 
     run_queries(config, order, **options)
 
 
-def _try_new_scene(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
+def _try_new_scene(config: Config, order: ComparisonOptions, options: Mapping[str, Any]) -> None:
     from lab.fine_tuning.comparison import run_new_scene
 
     run_new_scene(config, order, **options)

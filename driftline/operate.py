@@ -35,10 +35,10 @@ def replay_log(
     """
     config = settings(context)
     log_to_stderr(config)
-    from local.state.replay_log import Point, ReplayOrder, run_replay_log, skip_span
+    from local.state.replay_log import Point, ReplayOptions, run_replay_log, skip_span
 
     folder = config.run_dir / "replays"
-    order = ReplayOrder(
+    order = ReplayOptions(
         group,
         folder / into / group,
         Point(from_offset, from_time),

@@ -79,11 +79,11 @@ def fine_tune(
     mapping: MappingName = None,
 ) -> None:
     """Make a backbone for one scene more out of an old one, from the scene's examples in a script or a log."""
-    from lab.fine_tuning.command import FineTuneOrder, levels_of, method_of, run_fine_tune
+    from lab.fine_tuning.command import FineTuneOptions, levels_of, method_of, run_fine_tune
 
     way = method_of(method)
     levels = levels_of(freeze or ("none" if way else "L0,L1"))
-    order = FineTuneOrder(source, scene, levels, examples, way)
+    order = FineTuneOptions(source, scene, levels, examples, way)
     raise typer.Exit(run_fine_tune(settings(context), stream_choice(script, log, mapping), order))
 
 

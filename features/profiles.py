@@ -13,24 +13,36 @@ class UserLike(Protocol):
     """An object with the fields of a user event."""
 
     @property
-    def user_id(self) -> str: ...
+    def user_id(self) -> str:
+        """The user's id."""
+
     @property
-    def time(self) -> float: ...
+    def time(self) -> float:
+        """Event time of the profile, seconds since the epoch."""
+
     @property
-    def fields(self) -> Mapping[str, FieldValue]: ...
+    def fields(self) -> Mapping[str, FieldValue]:
+        """Values by field name."""
 
 
 class ItemLike(Protocol):
     """An object with the fields of an item event."""
 
     @property
-    def item_id(self) -> str: ...
+    def item_id(self) -> str:
+        """The item's id."""
+
     @property
-    def time(self) -> float: ...
+    def time(self) -> float:
+        """Event time of the profile, seconds since the epoch."""
+
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """Title or description; may be empty."""
+
     @property
-    def fields(self) -> Mapping[str, FieldValue]: ...
+    def fields(self) -> Mapping[str, FieldValue]:
+        """Values by field name."""
 
 
 @dataclass(frozen=True, slots=True)

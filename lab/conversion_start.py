@@ -30,7 +30,7 @@ class ConversionView:
         self.fingerprint = backbone.fingerprint
 
     def represent(self, batch: FeatureBatch) -> Tensor:
-        """As the backbone."""
+        """The backbone's representation of each row, `(n, d)`."""
         return self._backbone.represent(batch)
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class ConversionView:
         return self._backbone.predict(x, domain).flip(1)
 
     def content(self, batch: FeatureBatch) -> Tensor:
-        """As the backbone."""
+        """The backbone's content vector of each row, `(n, c)`."""
         return self._backbone.content(batch)
 
 

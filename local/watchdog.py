@@ -35,7 +35,7 @@ class Watchdog:
         self._send(f"+{pid}")
 
     def remove(self, pid: int) -> None:
-        """`pid` has ended."""
+        """Stops watching process `pid`, which has ended."""
         self._send(f"-{pid}")
 
     def release(self) -> None:

@@ -20,7 +20,7 @@ _JUDGED_ITEMS = 4_096
 
 
 @dataclass(frozen=True)
-class ListOrder:
+class ListMetrics:
     """Figures of each list, `(lists,)` each; NaN for a list with one label only."""
 
     size: NDArray[np.int64]
@@ -66,7 +66,7 @@ class _Sorted:
         return np.asarray(np.divide(gain, most, out=np.full(len(gain), np.nan), where=self.mixed))
 
 
-def list_auc(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> ListOrder:
+def list_auc(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> ListMetrics:
     """AUC of each list, in the sorted order of the lists' values (Mann-Whitney).
 
     `labels`, `scores` and `lists` are `(n,)`; items of one list have an equal value in `lists`.
@@ -75,7 +75,7 @@ def list_auc(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> ListOrde
     array([1., 0.])
     """
     items = _Sorted(labels, scores, lists)
-    return ListOrder(items.size, items.auc(), items.mixed)
+    return ListMetrics(items.size, items.auc(), items.mixed)
 
 
 def list_ndcg(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike, at: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from features.live.history import HISTORY
 from features.live.layout import Kind, LiveLayout, LiveRow
-from features.live.tasks import plain_kind
+from features.live.tasks import click_kind
 from model.backbone.schema import BackboneRefused
 from model.whole_files import write_whole
 
@@ -84,7 +84,7 @@ def read_first_rows(folder: Path, group: str, domains: Sequence[str], layout: Li
 
 def _unpacked(path: Path, row: _Row, layout: LiveLayout) -> LiveRow:
     history = row.kind == HISTORY
-    width = 3 * len(row.items) if history else layout.width_of(plain_kind(row.kind))
+    width = 3 * len(row.items) if history else layout.width_of(click_kind(row.kind))
     if len(row.values) != 4 * width or len(row.items) > (layout.history.length if history else 0):
         raise FirstRowsRefused(
             f"{path}: the row of {row.kind} {row.key!r} has {len(row.values)} bytes where this configuration has "

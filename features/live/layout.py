@@ -54,7 +54,7 @@ class LiveRow:
 
     @property
     def tombstone(self) -> bool:
-        """Whether the key was evicted."""
+        """Whether the row records that its key was evicted."""
         return self.values.size == 0
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from features.live.history import HISTORY, joined_history
 from features.live.layout import OVERALL, Doubles, Kind, LiveLayout, LiveRow
-from features.live.tasks import as_conversions, divided
+from features.live.tasks import as_conversions, split_by_task
 from model.encoding.domain import FACETS
 
 
@@ -31,7 +31,7 @@ class ParentRows:
 
 def merge_rows(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRow]:
     """The first rows of a group that takes over from its parents, for clicks and for conversions."""
-    tasks = [[replace(parent, rows=divided(parent.rows)[task]) for parent in parents] for task in (0, 1)]
+    tasks = [[replace(parent, rows=split_by_task(parent.rows)[task]) for parent in parents] for task in (0, 1)]
     clicks, conversions = (_merged(layout, of_task) for of_task in tasks)
     return [*clicks, *as_conversions(conversions)]
 

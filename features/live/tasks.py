@@ -25,7 +25,7 @@ def conversion_kind(kind: Kind) -> Kind:
     return _OF_CONVERSIONS[kind]
 
 
-def plain_kind(kind: Kind) -> Kind:
+def click_kind(kind: Kind) -> Kind:
     """The plain kind of a stored row."""
     return _PLAIN.get(kind, kind)
 
@@ -40,7 +40,7 @@ def as_conversions(rows: Iterable[LiveRow]) -> list[LiveRow]:
     return [replace(row, kind=_OF_CONVERSIONS[row.kind]) for row in rows]
 
 
-def divided(rows: Iterable[LiveRow]) -> tuple[list[LiveRow], list[LiveRow]]:
+def split_by_task(rows: Iterable[LiveRow]) -> tuple[list[LiveRow], list[LiveRow]]:
     """Divides stored rows into those of clicks and those of conversions, both under plain kinds."""
     clicks: list[LiveRow] = []
     conversions: list[LiveRow] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from features.config import FeatureConfig
 from features.live.layout import KEY_SEPARATOR, Kind, LiveRow
-from features.live.tasks import of_conversions, plain_kind
+from features.live.tasks import click_kind, of_conversions
 from features.profiles import ItemLike, UserLike
 from features.store import codec
 from features.store.definitions import ITEM_PROFILE, ITEM_TEXT, UPDATED_AT, USER_PROFILE, VECTOR, live_view
@@ -130,16 +130,16 @@ class FeatureStore:
             else:
                 written.setdefault(row.kind, []).append((key, codec.write_live(row)))
         for kind, changed in written.items():
-            self.online.write(live_view(plain_kind(kind)), changed)
+            self.online.write(live_view(click_kind(kind)), changed)
         for kind, keys in evicted.items():
-            self.online.delete(live_view(plain_kind(kind)), keys)
+            self.online.delete(live_view(click_kind(kind)), keys)
 
     def read_live(self, kind: Kind, keys: Sequence[str], now: float, scope: str = "") -> list[LiveRow | None]:
         """Live rows in the order of `keys`; None for a missing one or one older than `max_age_live_s` (both counted).
 
         `now` is the event time of the request, seconds. Raises StoreUnavailableError.
         """
-        view, scope = live_view(plain_kind(kind)), _task_scope(scope, kind)
+        view, scope = live_view(click_kind(kind)), _task_scope(scope, kind)
         rows: list[LiveRow | None] = []
         stale = 0
         for key, values in zip(keys, self.online.read(view, [_scoped(scope, key) for key in keys]), strict=True):

@@ -24,9 +24,11 @@ def _ablation(part: str, about: str, build: partial[Iak]) -> AdapterSpec:
 
 
 ABLATIONS: dict[str, AdapterSpec] = {
-    "iak-no-counters": _ablation("counters", "without counters", partial(Iak, start=unlearned, seen=without_counters)),
+    "iak-no-counters": _ablation(
+        "counters", "without counters", partial(Iak, start=unlearned, transform=without_counters)
+    ),
     "iak-no-start": _ablation("first weights", "that learned nothing from the log", partial(Iak, start=unlearned)),
-    "iak-no-live": _ablation("T", "without T", partial(Iak, seen=without_residual_features)),
+    "iak-no-live": _ablation("T", "without T", partial(Iak, transform=without_residual_features)),
     "iak-no-compression": _ablation(
         "compression", "with random directions of x", partial(Iak, start=without_compression)
     ),

@@ -22,7 +22,7 @@ class ClosedForm:
         self.state_bytes = sum(tensor.nbytes for tensor in self._path.state().values())
 
     def score(self, batch: StreamBatch) -> Tensor:
-        """The frozen logit and the path."""
+        """The frozen logit plus the closed-form correction, `(n,)`."""
         micro = batch.micro
         return micro.frozen_logit + self._path.logit(self._features(micro.x, micro.live))
 

@@ -31,7 +31,7 @@ def log_odds(rate: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Counter:
-    """Shown and clicked of `size` keys."""
+    """Impressions and clicks of `size` keys."""
 
     def __init__(self, size: int) -> None:
         self.shown, self.clicked = np.zeros(size), np.zeros(size)
@@ -77,14 +77,14 @@ class ClickCounters:
         return float((self.all.clicked[0] + 2.0) / (self.all.shown[0] + 5.0))
 
     def add(self, examples: Examples | StreamBatch) -> None:
-        """Counts labelled examples."""
+        """Adds impressions and clicks of labelled examples."""
         keys, label = _keys(examples), _label(examples)
         for name, counter in self.counters.items():
             counter.add(keys[name], label)
         self.all.add(np.zeros(len(label), dtype=np.int64), label)
 
     def correct(self, batch: StreamBatch) -> None:
-        """Counts late clicks."""
+        """Adds late clicks of examples that were added before."""
         keys = _keys(batch)
         for name, counter in self.counters.items():
             counter.click(keys[name])
@@ -138,11 +138,11 @@ class ItemMean:
         return torch.from_numpy(log_odds(rate).astype(np.float32))
 
     def learn(self, batch: StreamBatch) -> None:
-        """Counts."""
+        """Adds the examples' impressions and clicks to their item's counters."""
         self._counters.add(batch)
 
     def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
-        """Counts late clicks, exactly."""
+        """Adds late clicks to the counters, exactly."""
         self._counters.correct(batch)
 
 
@@ -161,11 +161,11 @@ class CounterSum:
         return torch.from_numpy((base + self._counters.deviations(batch).sum(axis=1)).astype(np.float32))
 
     def learn(self, batch: StreamBatch) -> None:
-        """Counts."""
+        """Adds the examples' impressions and clicks to the counters."""
         self._counters.add(batch)
 
     def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
-        """Counts late clicks, exactly."""
+        """Adds late clicks to the counters, exactly."""
         self._counters.correct(batch)
 
 

@@ -29,10 +29,10 @@ class Iak:
         _: float,
         *,
         start: Callable[[KernelStart, int], KernelStart] = lambda start, seed: start,
-        seen: Callable[[MicroBatch, KernelStart], MicroBatch] = lambda batch, start: batch,
+        transform: Callable[[MicroBatch, KernelStart], MicroBatch] = lambda batch, start: batch,
         learner: Callable[[LearnerConfig], LearnerConfig] = lambda config: config,
     ) -> None:
-        self._start, self._seen = start(context.start, context.seed), seen
+        self._start, self._transform = start(context.start, context.seed), transform
         self._learner = Learner(
             self._start,
             learner(context.learner),
@@ -45,22 +45,22 @@ class Iak:
         self._gained: list[tuple[int, float, NDArray[np.float64]]] = []
 
     def score(self, batch: StreamBatch) -> Tensor:
-        """Logits of the candidate."""
-        return self._learner.score(self._seen(batch.micro, self._start))
+        """Logits `(n,)` of the learner's current kernel."""
+        return self._learner.score(self._transform(batch.micro, self._start))
 
     @torch.inference_mode()
     def learn(self, batch: StreamBatch) -> None:
-        """Learns one micro-batch."""
-        seen = self._seen(batch.micro, self._start)
-        self._since += len(seen)
+        """Learns one micro-batch in closed form."""
+        micro = self._transform(batch.micro, self._start)
+        self._since += len(micro)
         if self._learner.batches % _INFORMATION_BATCHES == 0:
-            self._count_information(seen)
-        self._learner.learn(seen)
+            self._count_information(micro)
+        self._learner.learn(micro)
 
     @torch.inference_mode()
     def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
-        """Late clicks, exactly."""
-        self._learner.correct(self._seen(batch.micro, self._start), learned_at)
+        """Corrects the posterior exactly for late clicks."""
+        self._learner.correct(self._transform(batch.micro, self._start), learned_at)
 
     def _count_information(self, batch: MicroBatch) -> None:
         """Takes one batch's gain for that of all since the last, in sum and by facet value."""

@@ -44,7 +44,7 @@ class ErrorMemory:
         self.state_bytes = 4 * (self._key.numel() + self._error.numel())
 
     def score(self, batch: StreamBatch) -> Tensor:
-        """The frozen logit, corrected."""
+        """Logits `(n,)` of the frozen probability plus the errors of similar stored examples."""
         micro = batch.micro
         if self._filled < self._neighbours:
             return micro.frozen_logit
@@ -54,7 +54,7 @@ class ErrorMemory:
         return torch.logit(torch.sigmoid(micro.frozen_logit) + self._share * error, eps=1e-4)
 
     def learn(self, batch: StreamBatch) -> None:
-        """Overwrites the oldest examples."""
+        """Stores the examples' errors in place of the oldest."""
         micro = batch.micro
         position = (self._next + torch.arange(len(batch))) % len(self._error)
         self._key[position] = torch.nn.functional.normalize(micro.x, dim=1)

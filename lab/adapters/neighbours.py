@@ -73,7 +73,7 @@ class Neighbours:
 
     @property
     def parameters(self) -> int:
-        """Counts and weights."""
+        """Number of stored counts and regression weights."""
         return self._counters.numbers + len(self._clicks) + self._counters.width + 1
 
     @property

@@ -53,7 +53,7 @@ class BiasOnly(Plugs):
         self.bias = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
 
     def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
-        """Adds the bias."""
+        """The layer's output plus the learned bias, `(n, k)`."""
         bias: Tensor = self.bias[layer]
         return out + (bias if out.dim() == 3 else bias[0])
 
@@ -68,7 +68,7 @@ class HeadOnly(Plugs):
         self.bias = nn.ParameterDict({name: torch.zeros(path.shapes[name][2]) for name in layers})
 
     def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
-        """Adds the change of the layer."""
+        """The layer's output plus the learned change of its weights, `(n, k)`."""
         if layer not in self.weight:
             return out
         changed: Tensor = out + inputs @ self.weight[layer] + self.bias[layer]
@@ -84,7 +84,7 @@ class LoRA(Plugs):
         self.low_rank = nn.ModuleDict({name: LowRank(*shape, rank, generator) for name, shape in path.shapes.items()})
 
     def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
-        """Adds the low-rank change."""
+        """The layer's output plus the low-rank change, `(n, k)`."""
         changed: Tensor = cast(LowRank, self.low_rank[layer]).beside(inputs, out)
         return changed
 
@@ -138,7 +138,7 @@ class Houlsby(Plugs):
         del self.blocks["tower_out"]
 
     def block(self, layer: str, out: Tensor) -> Tensor:
-        """Adds the bottleneck's output."""
+        """The block's output plus that of the bottleneck, `(n, k)`."""
         changed: Tensor = out + self.blocks[layer](out)
         return changed
 

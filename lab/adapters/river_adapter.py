@@ -37,7 +37,7 @@ class RiverLogistic:
         return torch.logit(clicks, eps=1e-6)
 
     def learn(self, batch: StreamBatch) -> None:
-        """One pass."""
+        """One SGD step on the micro-batch."""
         label = pd.Series(batch.micro.label.numpy() > 0.5)
         self._model.learn_many(self._frame(batch), label)
         self._seen = True

@@ -21,7 +21,7 @@ class Trusted:
         self.state_bytes = inner.state_bytes + 16
 
     def score(self, batch: StreamBatch) -> Tensor:
-        """The mixed logit."""
+        """The logit of the frozen model mixed with the adapter's by their trust, `(n,)`."""
         frozen = batch.micro.frozen_logit
         return frozen + float(self._trust.weights[1]) * (self._inner.score(batch) - frozen)
 

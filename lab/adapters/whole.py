@@ -43,7 +43,7 @@ class WholeModel(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, batch: StreamBatch) -> Tensor:
-        """Click logits, `(n,)`."""
+        """Click logits of a batch, `(n,)`."""
         features = self.profiles.batch(batch.user, batch.item, batch.micro.domain)
         features = replace(features, user=self.user_row[batch.user], item=self.item_row[batch.item])
         x = self.net.represent(features)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from lab.bases.baselines import BASELINES
-from lab.bases.compare import Measured, measured
+from lab.bases.compare import BaseRow, compare_bases
 from lab.bases.presets import BASES
 from lab.evaluate.compare import interval
 from lab.progress import bars
@@ -26,19 +26,19 @@ def run_bases(config: Config, choice: StreamChoice, seeds: int, console: Console
     TextModelUnavailableError or TextWidthError; each message names the cure.
     """
     console = console or Console(stderr=True)
-    recordings, rows = {}, dict[str, list[Measured]]()
+    recordings, rows = {}, dict[str, list[BaseRow]]()
     for seed in range(seeds):
         recordings[seed] = open_recording(config, choice, console, seed)
     with bars(console) as progress:
         task = progress.add_task("bases", total=seeds * (len(BASES) + len(BASELINES)), note=recordings[0].title)
         for seed, recording in recordings.items():
-            for row in measured(config, recording, seed):
+            for row in compare_bases(config, recording, seed):
                 rows.setdefault(row.name, []).append(row)
                 progress.update(task, advance=1, note=f"seed {seed}: {row.name}, AUC {row.auc:.4f}")
     return table(recordings[0].title, list(rows.values()))
 
 
-def table(name: str, rows: Sequence[Sequence[Measured]]) -> str:
+def table(name: str, rows: Sequence[Sequence[BaseRow]]) -> str:
     """One row per model; `rows` holds its measures by seed."""
     lines = [f"{name}, seeds: {len(rows[0])}", "", _line(_HEAD), "|---" + "|---:" * len(_FIGURES) + "|---|"]
     for seeds in rows:

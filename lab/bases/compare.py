@@ -25,7 +25,7 @@ from streaming.config import Config
 
 
 @dataclass(frozen=True)
-class Measured:
+class BaseRow:
     """Measures of one base or baseline on one stream."""
 
     name: str
@@ -36,7 +36,7 @@ class Measured:
     calibration: float
 
 
-def measured(config: Config, recording: Recording, seed: int) -> Iterator[Measured]:
+def compare_bases(config: Config, recording: Recording, seed: int) -> Iterator[BaseRow]:
     """Yields every base, then every baseline, as soon as it is measured.
 
     Raises StreamError, TextModelUnavailableError or TextWidthError.
@@ -72,9 +72,9 @@ def _frozen_logits(backbone: FrozenBackbone, halves: Halves) -> NDArray[np.float
     return pairs.frozen_logit.astype(np.float64)
 
 
-def _measure(name: str, about: str, halves: Halves, logits: NDArray[np.float64]) -> Measured:
+def _measure(name: str, about: str, halves: Halves, logits: NDArray[np.float64]) -> BaseRow:
     label, rate = halves.test.label.numpy(), sigmoid(logits)
-    return Measured(
+    return BaseRow(
         name,
         about,
         auc(label, logits),

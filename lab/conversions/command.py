@@ -11,7 +11,7 @@ from lab.conversions.tables import CvrReport, markdown, report_of, tables
 from lab.conversions.trial import try_conversions
 from lab.evaluate.command import warm_up
 from lab.evaluate.named_tables import print_location, show_tables, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.trials import run_trials
@@ -28,7 +28,7 @@ class NoConversionsError(ValueError):
     """The configured backbone or a stream cannot be asked; the message names the key or the stream."""
 
 
-def run_conversions(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> CvrReport:
+def run_conversions(config: Config, order: ComparisonOptions, *, console: Console | None = None) -> CvrReport:
     """Runs what is missing, writes `conversions.json` and `.md` and shows the tables.
 
     Backbones are trained for both tasks, whatever `backbone.tasks` says. Raises NoConversionsError, OutFolderError,
@@ -71,7 +71,7 @@ def _refuse_clicks_alone(plan: Plan) -> None:
             )
 
 
-def _sources(order: ComparisonOrder) -> list[Source]:
+def _sources(order: ComparisonOptions) -> list[Source]:
     """The streams that are named, or a script and real people."""
     if order.streams:
         return choose(order.streams, quick=order.quick)

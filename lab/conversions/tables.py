@@ -40,12 +40,12 @@ class CvrReport:
     rows: tuple[CvrRow, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
+        """The report as plain values for `json.dumps`."""
         return asdict(self)
 
 
 def report_of(trials: Sequence[ConversionTrial], seeds: tuple[int, ...]) -> CvrReport:
-    """The report of the trials."""
+    """The report on trials of all streams, methods and seeds, paired by seed."""
     streams = dict.fromkeys(trial.stream for trial in trials)
     return CvrReport(seeds, tuple(trials), tuple(row for stream in streams for row in _rows(stream, trials)))
 

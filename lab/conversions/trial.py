@@ -59,7 +59,7 @@ class CvrFigures:
 
 @dataclass(frozen=True)
 class ConversionTrial:
-    """One stream and seed."""
+    """Figures of every method on one stream and seed."""
 
     stream: str
     seed: int

@@ -16,10 +16,10 @@ from lab.detection.scenarios import Scenario, scenarios
 from lab.detection.tables import grid_table, markdown, missed, page, tables
 from lab.detection.trial import Trial, try_stream
 from lab.evaluate.named_tables import print_location, show_tables, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.plots import png
-from lab.evaluate.pool import each, ensure_writable, workers
+from lab.evaluate.pool import ensure_writable, run_tasks, workers
 from lab.progress import bars
 from lab.streams.sources import Source
 from model.drift.config import DriftConfig
@@ -31,7 +31,7 @@ GRID = (1e4, 1e5, 1e6, 1e7, 1e8)
 """Values of `drift.false_alarm_examples` that are tried."""
 
 
-def run_detectors(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> list[DetectorReport]:
+def run_detectors(config: Config, order: ComparisonOptions, *, console: Console | None = None) -> list[DetectorReport]:
     """Plays what is missing and writes `detectors.json`, `.md` and `.html` and a PNG per stream.
 
     With `order.tune`, a report for each of `GRID`, printed and not written. Raises OutFolderError, StreamError,
@@ -78,10 +78,10 @@ def execute(
     with workers(processes, None), bars(console) as progress:
         first = progress.add_task("backbones", total=len(pairs), note="pretraining, unless they are there")
         second = progress.add_task("streams", total=len(tasks), note=f"{len(chosen)} streams, {len(plan.seeds)} seeds")
-        for _ in each(plan, pretrain, pairs):
+        for _ in run_tasks(plan, pretrain, pairs):
             progress.advance(first)
         trials = []
-        for results in each(plan, partial(try_stream, configs=configs), tasks):
+        for results in run_tasks(plan, partial(try_stream, configs=configs), tasks):
             progress.update(second, advance=1, note=f"{results[0].stream}, seed {results[0].seed}")
             trials.append(results)
     order = [scenario.name for scenario in chosen]

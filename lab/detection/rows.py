@@ -39,7 +39,7 @@ class DetectorRow:
 
 @dataclass(frozen=True)
 class Total:
-    """One detector over all streams."""
+    """One detector over all streams and seeds."""
 
     detector: str
     recalled: Interval
@@ -66,7 +66,7 @@ class VerdictGoal:
 
 @dataclass(frozen=True)
 class DetectorReport:
-    """Everything that is written."""
+    """The report of `driftline evaluate --detectors`: rows by stream and detector, totals and goals."""
 
     seeds: tuple[int, ...]
     rows: tuple[DetectorRow, ...]
@@ -80,7 +80,7 @@ class DetectorReport:
     """Examples of the stream without drift."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The report as plain values for `json.dumps`; NaN becomes None."""
         plain: dict[str, Any] = asdict(self)
         for total in plain["totals"]:
             total["delay_examples"] = None if math.isnan(total["delay_examples"]) else total["delay_examples"]

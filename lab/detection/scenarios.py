@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One stream for trying detectors."""
+    """A stream on which detectors are scored, with a fault or without."""
 
     name: str
     source: Source

@@ -18,7 +18,7 @@ GROUP = "group"
 
 @dataclass(frozen=True)
 class Detection:
-    """One announcement about a stratum."""
+    """A change that a detector reports for one stratum."""
 
     time: float
     """Event time, s."""
@@ -63,7 +63,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """Result for one episode."""
+    """How a detector did on one episode."""
 
     episode: str
     cause: Origin

@@ -101,5 +101,5 @@ def _number(value: float) -> str:
 
 
 def _rate(value: tuple[float, float, float]) -> str:
-    each, low, high = value
-    return "" if math.isnan(each) else f"{each:,.2f} ({low:,.2f} to {high:,.2f})"
+    run_tasks, low, high = value
+    return "" if math.isnan(run_tasks) else f"{run_tasks:,.2f} ({low:,.2f} to {high:,.2f})"

@@ -25,7 +25,7 @@ from model.gate.scored_examples import Strata
 
 @dataclass(frozen=True)
 class Drawn:
-    """Data for the picture of a stream."""
+    """What the picture of a stream shows: arms, verdicts and episodes over event time."""
 
     arms: Arms
     bands: tuple[Band, ...]
@@ -37,7 +37,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Trial:
-    """Scores of one stream and seed."""
+    """Scores of every detector on one stream and seed."""
 
     stream: str
     seed: int

@@ -13,7 +13,7 @@ from lab.encoders.tables import delay_tables, markdown, sentences, tables
 from lab.encoders.trial import CLUE, NONE, EncoderTrial, try_encoder, with_encoder
 from lab.evaluate.command import warm_up
 from lab.evaluate.named_tables import print_location, show_tables, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.trials import run_trials
@@ -40,7 +40,7 @@ class NoEncodersError(ValueError):
 
 
 def run_encoders(
-    config: Config, order: ComparisonOrder, *, models: Sequence[str] | None = None, console: Console | None = None
+    config: Config, order: ComparisonOptions, *, models: Sequence[str] | None = None, console: Console | None = None
 ) -> list[EncoderReport]:
     """Runs what is missing, writes `user-encoders.json` and `.md` and shows the tables.
 
@@ -90,7 +90,7 @@ def _ensure_fits(backbone: BackboneConfig, encoders: Sequence[str]) -> None:
         raise NoEncodersError(f"--user-encoders: {error}") from None
 
 
-def _sources(order: ComparisonOrder) -> list[Source]:
+def _sources(order: ComparisonOptions) -> list[Source]:
     """The named streams, or a default choice that differs in how much a history can help."""
     if order.streams or order.quick:
         return choose(order.streams, quick=order.quick)

@@ -84,14 +84,14 @@ class StreamOfEncoders:
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """Everything that is written."""
+    """The report of `driftline evaluate --user-encoders`: arms, kernel shares and costs by stream."""
 
     seeds: tuple[int, ...]
     delay_s: float
     streams: tuple[StreamOfEncoders, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The report as plain values for `json.dumps`."""
         plain: dict[str, Any] = asdict(self)
         for stream, row in zip(plain["streams"], self.streams, strict=True):
             stream["better_than_none"] = {arm: better(row, arm) for arm in (FROZEN_LIVE, OVER_LIVE)}
@@ -182,6 +182,6 @@ def _values(trials: Sequence[EncoderTrial], arm: str, figure: str) -> list[float
 def _difference(
     own: Sequence[EncoderTrial], arm: str, other: Sequence[EncoderTrial], other_arm: str, figure: str
 ) -> Interval:
-    """Paired by seed."""
+    """The mean difference of a figure between two arms, paired by seed, with its interval."""
     both = zip(_values(own, arm, figure), _values(other, other_arm, figure), strict=True)
     return interval([mine - theirs for mine, theirs in both])

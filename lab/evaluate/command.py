@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lab.bases.presets import known_base
 from lab.evaluate.named_tables import print_location, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable, execute
 from lab.evaluate.report import EvaluationReport, make_report
@@ -25,7 +25,7 @@ SEEDS, QUICK_SEEDS = 5, 2
 
 def run_evaluate(
     config: Config,
-    order: ComparisonOrder,
+    order: ComparisonOptions,
     *,
     adapters: Sequence[str] | None = None,
     cluster: str | None = None,

@@ -100,7 +100,7 @@ def _row(name: str, runs: Mapping[str, Mapping[int, ConversionMeasures]]) -> Con
 
 
 def conversion_table(name: str, report: ConversionReport) -> NamedTable:
-    """Title, head and cells."""
+    """Title, head and cells of the conversion table of one stream."""
     title = f"{name}: conversions, {report.rate:.1%} of the clicks ({report.lists:,} requests with a conversion)"
     head = [
         "adapter", "CTCVR-AUC in requests", "above frozen in requests", "CTCVR-AUC", "above frozen",

@@ -82,7 +82,7 @@ class Measures:
 def measure(
     data: PreparedStream, logit: NDArray[np.float32], spans: Sequence[DriftSpan], space: DomainSpace
 ) -> Measures:
-    """All measures of one run."""
+    """All measures of one prequential run, by window, span and domain."""
     score = sigmoid(logit)
     label = data.truth
     windows = np.array_split(np.arange(len(data)), WINDOWS)

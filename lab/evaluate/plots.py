@@ -135,6 +135,7 @@ def _cost(figure: Figure, report: EvaluationReport) -> None:
 
 
 def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
+    """The PNG bytes of a figure of `width` by `height` inches that `draw` fills."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

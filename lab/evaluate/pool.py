@@ -62,12 +62,12 @@ def execute(
         first = progress.add_task("streams", total=len(pairs), note="pretraining, representations, live features")
         second = progress.add_task("runs", total=len(runs), note=f"{len(plan.adapters)} adapters, {len(pairs)} streams")
         third = progress.add_task("measures", total=len(pairs), note="AUC and the rest, of every run")
-        for _ in each(plan, prepare_stream, _spread_seeds(pairs)):
+        for _ in run_tasks(plan, prepare_stream, _spread_seeds(pairs)):
             progress.advance(first)
-        for stream, seed, adapter in each(plan, run_adapter, runs):
+        for stream, seed, adapter in run_tasks(plan, run_adapter, runs):
             progress.update(second, advance=1, note=f"{stream}, seed {seed}: {adapter}")
         results = {}
-        for result in each(plan, measure_seed, pairs):
+        for result in run_tasks(plan, measure_seed, pairs):
             results[result.stream, result.seed] = result
             progress.advance(third)
     return results
@@ -83,7 +83,7 @@ def _longest_first(pairs: list[Pair]) -> list[Pair]:
     return sorted(pairs, key=lambda pair: -math.inf if pair[0].script is None else -pair[0].script.requests)
 
 
-def each(plan: Plan, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+def run_tasks(plan: Plan, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
     """Results of `work(plan, *task)` as they come. Raises EvaluationFailedError; joblib then ends the other tasks."""
     try:
         yield from Parallel(return_as="generator_unordered")(delayed(_named)(work, plan, *task) for task in tasks)

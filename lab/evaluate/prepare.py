@@ -85,7 +85,7 @@ class PreparedStream:
 
     @property
     def batches(self) -> int:
-        """Scoring batches."""
+        """Number of scoring batches."""
         return int(self.batch[-1]) + 1
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:

@@ -18,7 +18,7 @@ from model.kernel.batch import MicroBatch
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of one run."""
+    """Served logits and cost of one prequential run."""
 
     logit: NDArray[np.float32]
     """Click logits before learning, `(n,)`."""

@@ -96,7 +96,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """Results of one stream."""
+    """Results of all adapters on one stream, over the seeds."""
 
     name: str
     examples: int
@@ -122,7 +122,7 @@ class StreamReport:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Everything."""
+    """The report of `driftline evaluate`: every table, with the commit and the plan that it was made by."""
 
     commit: str
     plan: dict[str, Any]

@@ -15,7 +15,7 @@ from lab.evaluate.information import SeedInformation, read_information
 from lab.evaluate.measures import Measures, measure
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import pretraining_examples
-from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slices
+from lab.evaluate.slices import PretrainingCounts, SliceMeasures, measure_slices
 from lab.evaluate.verdicts import stream_verdicts
 from lab.evaluate.work import load_run, load_stream
 from lab.streams.sources import Source
@@ -25,7 +25,7 @@ from model.evaluation import auc, grouped_auc, mixed_groups
 
 @dataclass(frozen=True)
 class RunCost:
-    """Cost of one run."""
+    """Time and memory of one adapter's run."""
 
     examples: int
     parameters: int
@@ -36,7 +36,7 @@ class RunCost:
 
 @dataclass(frozen=True)
 class SeedResult:
-    """Results of one stream and seed."""
+    """Measures and costs of all adapters on one stream and seed."""
 
     stream: str
     seed: int
@@ -67,7 +67,7 @@ class SeedResult:
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user, data.query)
+    seen = PretrainingCounts.of(pretraining_examples(stream), data.item, data.user, data.query)
     measures, costs, slices, conversions, drawn = {}, {}, {}, {}, {}
     users = None if source.seeded else draw_users(data.user)
     for name in plan.adapters:

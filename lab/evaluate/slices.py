@@ -28,7 +28,7 @@ _LEAST_LISTS = 30  # with fewer requests the mean AUC would be noise
 
 
 @dataclass(frozen=True)
-class SeenBefore:
+class PretrainingCounts:
     """For each live example, how often pretraining saw its item and its user, both `(n,)`, and its request's query."""
 
     item: NDArray[np.int64]
@@ -42,9 +42,9 @@ class SeenBefore:
         item: NDArray[np.int64],
         user: NDArray[np.int64],
         query: NDArray[np.int64] | None = None,
-    ) -> SeenBefore:
+    ) -> PretrainingCounts:
         """Counts the examples that pretraining saw, clicked or not, for items and users by position, both `(n,)`."""
-        return SeenBefore(_count(pretraining.item, item), _count(pretraining.user, user), query)
+        return PretrainingCounts(_count(pretraining.item, item), _count(pretraining.user, user), query)
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Masks of the examples in each slice, by its name."""
@@ -79,7 +79,7 @@ class SliceMeasures:
 
 
 def measure_slices(
-    label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64], seen: SeenBefore
+    label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64], seen: PretrainingCounts
 ) -> dict[str, SliceMeasures]:
     """All slices of `n` examples by name, including empty ones."""
     masks = seen.masks().items()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lab.code_key import code_digest
 from lab.evaluate.plan import Plan
-from lab.evaluate.pool import each, workers
+from lab.evaluate.pool import run_tasks, workers
 from lab.progress import bars
 from lab.streams.sources import Source
 from model.whole_files import write_whole
@@ -57,7 +57,7 @@ def run_trials(
     trials = []
     with workers(processes, None), bars(console) as progress:
         bar = progress.add_task(title, total=len(tasks), note="")
-        for trial in each(plan, work, tasks):
+        for trial in run_tasks(plan, work, tasks):
             progress.update(bar, advance=1, note=f"{trial.stream}, seed {trial.seed}{note(trial)}")
             trials.append(trial)
     return trials

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.adapters import AdapterContext
-from lab.evaluate.order import TUNING_SEEDS, ComparisonOrder
+from lab.evaluate.options import TUNING_SEEDS, ComparisonOptions
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.prepare import PreparedStream
@@ -45,7 +45,7 @@ def tuning_sources(named: NamedStreams) -> list[Source]:
 
 
 def run_tune(
-    config: Config, order: ComparisonOrder, *, adapters: Sequence[str] | None = None, console: Console | None = None
+    config: Config, order: ComparisonOptions, *, adapters: Sequence[str] | None = None, console: Console | None = None
 ) -> None:
     """Tries every rate and shows the table with the best marked.
 

@@ -49,7 +49,7 @@ from model.whole_files import whole_file, whole_folder
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run as it is stored."""
+    """The stored result of one adapter on one stream and seed."""
 
     outcome: Outcome
     parameters: int

@@ -31,7 +31,7 @@ from streaming.config import Config
 
 
 @dataclass(frozen=True)
-class FineTuneOrder:
+class FineTuneOptions:
     """The options of `driftline fine-tune`."""
 
     source: Path
@@ -62,7 +62,9 @@ def method_of(text: str) -> MethodName | None:
     return next((name for name in METHOD_NAMES if name == text), None)
 
 
-def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *, console: Console | None = None) -> int:
+def run_fine_tune(
+    config: Config, choice: StreamChoice, order: FineTuneOptions, *, console: Console | None = None
+) -> int:
     """`driftline fine-tune`: writes the new backbone to `config.backbone_dir`; returns an exit code.
 
     Raises TransferRefused, BackboneRefused, StreamError or TextWidthError; each message names the cure.
@@ -114,7 +116,7 @@ def _items(config: Config, recording: Recording, console: Console) -> list[ItemF
 
 
 def _fine_tune(
-    config: Config, origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, console: Console
+    config: Config, origin: OldBackbone, order: FineTuneOptions, learned: _SceneData, console: Console
 ) -> Transferred:
     with bars(console) as progress:
         steps = progress.add_task("backbone", total=None, note=f"fine-tuning on {len(learned.examples):,} examples")
@@ -141,7 +143,7 @@ def _write_starts(config: Config, learned: _SceneData, result: Transferred, fold
     write_starts(config, folder, log, (result.backbone, profiles), held_out=held_out, encoder=encoder)
 
 
-def _card(origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, result: Transferred) -> dict[str, object]:
+def _card(origin: OldBackbone, order: FineTuneOptions, learned: _SceneData, result: Transferred) -> dict[str, object]:
     """The card's fields besides the backbone itself; `lineage` has an entry per fine-tuning, the newest last."""
     entry = {
         "from": origin.backbone.fingerprint,

@@ -12,7 +12,7 @@ from rich.console import Console
 from lab.evaluate.cells import plain_span
 from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, print_location, show_tables, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.fine_tuning.curve import FIRST, CurveRow, curve
@@ -28,7 +28,7 @@ _UNFIT = {
 }
 
 
-def run_new_scene(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> list[CurveRow]:
+def run_new_scene(config: Config, order: ComparisonOptions, *, console: Console | None = None) -> list[CurveRow]:
     """Computes the curves and writes `new-scene.json` and `.md` again after each stream and seed.
 
     Raises TransferRefused, OutFolderError or DataUnavailableError; each message names the cure.
@@ -52,7 +52,7 @@ def run_new_scene(config: Config, order: ComparisonOrder, *, console: Console | 
 
 
 def markdown(rows: Sequence[CurveRow]) -> str:
-    """A table per stream."""
+    """The Markdown page with a table per stream."""
     about = (
         f"AUC within requests and log loss over the first {', '.join(map(str, FIRST[:-1]))} and {FIRST[-1]:,} examples "
         "of the scene, test then train. ± is a 95 % interval over the seeds."

@@ -70,7 +70,7 @@ class CurveRow:
 
 @dataclass(frozen=True)
 class _NewScene:
-    """A new scene, ready for every way."""
+    """A stream with a held-out scene, prepared for every adaptation method."""
 
     plan: Plan
     stream: LoggedStream

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # plays are kept under the code that makes them, and the moni
 
 @dataclass(frozen=True)
 class ServeCall:
-    """A request, before its labels."""
+    """A call of `DriftMonitor.served`: a request whose labels are not known yet."""
 
     frozen: NDArray[np.float32]
     live: NDArray[np.float32]
@@ -34,7 +34,7 @@ class ServeCall:
 
 @dataclass(frozen=True)
 class LearnCall:
-    """A micro-batch of which it was decided what becomes of it."""
+    """A call of `DriftMonitor.learned`: a micro-batch after the gate's decision."""
 
     scored: ScoredExamples
     weight: Doubles
@@ -44,7 +44,7 @@ class LearnCall:
 
 @dataclass(frozen=True)
 class JudgeCall:
-    """The monitor was asked what has changed."""
+    """A call of `DriftMonitor.judge`: the monitor is asked what has changed."""
 
     health: LabelHealth
     time: float
@@ -79,7 +79,7 @@ class Record:
 
 
 class Recorder:
-    """Notes what a play does."""
+    """Records the calls that a replay would make to a drift monitor."""
 
     def __init__(self) -> None:
         self.record = Record()

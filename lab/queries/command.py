@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lab.evaluate.command import warm_up
 from lab.evaluate.named_tables import print_location, show_tables, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.trials import run_trials
@@ -24,7 +24,7 @@ from streaming.config import Config
 SEEDS, QUICK_SEEDS = 3, 2
 
 
-def run_queries(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> QueryReport:
+def run_queries(config: Config, order: ComparisonOptions, *, console: Console | None = None) -> QueryReport:
     """Runs what is missing, writes `queries.json` and `.md` and shows the tables.
 
     Raises BackboneRefused for a backbone that can read no query, OutFolderError, StreamError (also for a stream without
@@ -56,7 +56,7 @@ def _ensure_fits(backbone: BackboneConfig) -> None:
         raise BackboneRefused(f"--queries: {error}") from None
 
 
-def _sources(order: ComparisonOrder) -> list[Source]:
+def _sources(order: ComparisonOptions) -> list[Source]:
     """The streams that are named, or the scripts whose users ask for something."""
     named = [order.streams] if order.streams else [NamedStreams(script=Path(name)) for name in search_suite()]
     return [source for one in named for source in choose(one, quick=order.quick)]

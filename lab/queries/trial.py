@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import run
-from lab.evaluate.slices import REQUEST_SLICES, SeenBefore, SliceMeasures, measure_slice
+from lab.evaluate.slices import REQUEST_SLICES, PretrainingCounts, SliceMeasures, measure_slice
 from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
 from lab.streams.sources import Source
@@ -31,7 +31,7 @@ Arms = dict[str, dict[str, SliceMeasures]]
 
 @dataclass(frozen=True)
 class QueryTrial:
-    """One stream and seed."""
+    """Figures of both arms on one stream and seed, for one query encoder."""
 
     stream: str
     seed: int
@@ -63,7 +63,7 @@ def _tried(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
     adapter = kernel.build(adapter_context(plan, stream, pretrained, seed), kernel.rate)
     outcome = run(adapter, data, plan.config.training.batch_examples)
     logits = {FROZEN: data.frozen_logit, KERNEL: outcome.logit, **dict(_oracle(data))}
-    seen = SeenBefore.of(pretrained.log.examples, data.item, data.user, data.query)
+    seen = PretrainingCounts.of(pretrained.log.examples, data.item, data.user, data.query)
     return QueryTrial(source.name, seed, by, {arm: _measured(data, seen, logit) for arm, logit in logits.items()})
 
 
@@ -74,7 +74,7 @@ def _oracle(data: PreparedStream) -> Iterator[tuple[str, NDArray[np.float32]]]:
         yield ORACLE, np.log(p / (1 - p)).astype(np.float32)
 
 
-def _measured(data: PreparedStream, seen: SeenBefore, logit: NDArray[np.float32]) -> dict[str, SliceMeasures]:
+def _measured(data: PreparedStream, seen: PretrainingCounts, logit: NDArray[np.float32]) -> dict[str, SliceMeasures]:
     assert np.isfinite(sigmoid(logit)).all()
     masks = {ALL: np.ones(len(data), dtype=np.bool_), **seen.masks()}
     return {name: measure_slice(data.truth[masks[name]], logit[masks[name]], data.request[masks[name]]) for name in

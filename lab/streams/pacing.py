@@ -44,7 +44,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One planned request."""
+    """A planned request: when it is sent, and its index in the recording."""
 
     at: float
     """Seconds after the start of the play."""

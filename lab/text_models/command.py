@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lab.code_key import code_digest
 from lab.evaluate.named_tables import print_location, show_tables, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.trials import run_trials
@@ -31,7 +31,7 @@ SCRIPT = Path("newcomers")
 
 
 def run_text_models(
-    config: Config, order: ComparisonOrder, *, models: Sequence[str] | None = None, console: Console | None = None
+    config: Config, order: ComparisonOptions, *, models: Sequence[str] | None = None, console: Console | None = None
 ) -> TextModelReport:
     """Pretrains what is missing, writes `text-models.json` and `.md` and shows the tables.
 
@@ -67,7 +67,7 @@ def _ensure_fits(config: Config, *, tuned: bool) -> None:
         raise BackboneRefused("--text-models tunes what encodes items, not queries: set backbone.query_aspects to []")
 
 
-def _sources(order: ComparisonOrder) -> list[Source]:
+def _sources(order: ComparisonOptions) -> list[Source]:
     """The streams that are named, or MovieLens 100K and `SCRIPT`."""
     if order.streams:
         return choose(order.streams, quick=order.quick)

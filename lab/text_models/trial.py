@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from features.text import TextEncoder
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import EvaluationConfig, TrainedBackbone, train_backbone_on
-from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slice, measure_slices
+from lab.evaluate.slices import PretrainingCounts, SliceMeasures, measure_slice, measure_slices
 from lab.evaluate.trials import kept_trial
 from lab.evaluate.work import limit_threads
 from lab.represented import represent_pairs
@@ -100,7 +100,7 @@ def _measured(stream: Stream, made: TrainedBackbone) -> dict[str, SliceMeasures]
     domain, query = chunk.domain[row], chunk.query_of(row)
     pairs = represent_pairs(made.backbone, made.profiles, user, item, domain, query=query)
     label, request = chunk.clean_click[row, column].astype(np.float32), row.astype(np.int64)
-    slices = measure_slices(label, pairs.frozen_logit, request, SeenBefore.of(made.examples, item, user))
+    slices = measure_slices(label, pairs.frozen_logit, request, PretrainingCounts.of(made.examples, item, user))
     return {ALL: measure_slice(label, pairs.frozen_logit, request), **slices}
 
 

@@ -11,7 +11,7 @@ AT = 10
 
 
 @dataclass(frozen=True)
-class CatalogueOrder:
+class CatalogueMetrics:
     """One value per user, `(u,)`; NaN for a user without a relevant item."""
 
     hit: NDArray[np.float64]
@@ -22,7 +22,7 @@ class CatalogueOrder:
 
 def rank_catalogue(
     score: NDArray[np.float32], relevant: NDArray[np.bool_], masked: NDArray[np.bool_], at: int = AT
-) -> CatalogueOrder:
+) -> CatalogueMetrics:
     """Every relevant item of a user is ranked as if it were the only one, and the user's mean is taken.
 
     That is NineRec's leave-one-out (Zhang et al., 2309.07705, section 4) where a user has several: rivals are all items
@@ -34,7 +34,7 @@ def rank_catalogue(
     (array([1.]), array([0.6309]))
     """
     users = [_of_user(*row, at) for row in zip(score, relevant & ~masked, relevant | masked, strict=True)]
-    return CatalogueOrder(*np.array(users, dtype=np.float64).reshape(-1, 2).T)
+    return CatalogueMetrics(*np.array(users, dtype=np.float64).reshape(-1, 2).T)
 
 
 def _of_user(

@@ -10,7 +10,7 @@ from functools import partial
 from rich.console import Console
 
 from lab.evaluate.named_tables import print_location, show_tables, write_report
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.prepare import pretrain_on
@@ -35,7 +35,7 @@ _UNFIT = {
 
 
 def run_transfer(
-    config: Config, order: ComparisonOrder, *, source: str, targets: Sequence[str], console: Console | None = None
+    config: Config, order: ComparisonOptions, *, source: str, targets: Sequence[str], console: Console | None = None
 ) -> list[TransferRow]:
     """Tries every way and writes `transfer.json` and `.md` again after each target.
 

@@ -111,7 +111,7 @@ def examples_of(chunk: Chunk, label: NDArray[np.bool_]) -> Examples:
 
 
 def in_scene(examples: Examples, scene: int) -> Examples:
-    """The examples with another scene."""
+    """The examples with the scene index replaced by `scene`."""
     domain = examples.domain.copy()
     domain[:, 0] = scene
     return replace(examples, domain=domain)

@@ -42,15 +42,15 @@ class PartedStream:
         return chunk
 
     def size(self, half: Half) -> int:
-        """See `Stream`; so are the others."""
+        """Number of requests of a half (`Stream.size`)."""
         return len(self._half(half))
 
     def chunks(self, half: Half, requests: int = 4096) -> Iterator[Chunk]:
-        """See `Stream`."""
+        """The requests of a half, in order (`Stream.chunks`)."""
         return rechunk(iter([self._half(half)]), requests)
 
     def pretraining(self) -> Chunk:
-        """See `Stream`."""
+        """The examples for pretraining (`Stream.pretraining`)."""
         return self.pretrain
 
 
@@ -164,8 +164,8 @@ def _ensure_enough(chunk: Chunk, description: str, why: str) -> None:
     examples, clicks = int(chunk.shown.sum()), int(chunk.click.sum())
     if examples < FEWEST or not 0 < clicks < examples:
         raise TransferRefused(
-            f"{description} has {examples:,} examples {why}, {clicks:,} of them clicks: at least {FEWEST} of both kinds "
-            "are needed; name a larger part"
+            f"{description} has {examples:,} examples {why}, {clicks:,} of them clicks: at least {FEWEST} of both "
+            "kinds are needed; name a larger part"
         )
 
 

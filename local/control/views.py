@@ -42,7 +42,7 @@ def of_conversions(decisions: Sequence[Decision]) -> str:
 
 
 def ordered(order: Order) -> str:
-    """The order that holds, in words."""
+    """The current order of the operator, in words."""
     if order.frozen:
         served = "the frozen arm is served"
     elif order.pinned_version is not None:

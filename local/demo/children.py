@@ -61,7 +61,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Exit code of the process; None while it runs."""
         return self._process.poll()
 
     def ready(self) -> bool:
@@ -73,7 +73,7 @@ class Child:
         return True
 
     def tail(self) -> str:
-        """The end of its log."""
+        """The last lines of the process's log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
 
     def signal(self, number: int) -> None:
@@ -154,7 +154,7 @@ class Children:
         return killed
 
     def kill(self) -> None:
-        """Ends all at once."""
+        """Kills all processes at once."""
         for child in self._running.values():
             child.signal(signal.SIGKILL)
 

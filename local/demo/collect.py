@@ -9,7 +9,7 @@ import psutil
 
 from local import probe as local
 from local.demo.drain import LearningProgress
-from local.replay.played import Played
+from local.replay.result import ReplayResult
 from local.report.drift import announced_spans
 from local.report.figures import KernelUse, Run, Usage
 from local.report.log import read_drift, read_kernels, read_traffic
@@ -49,7 +49,7 @@ def used(pids: Mapping[str, int]) -> dict[str, Usage]:
 
 def collect(
     config: Config,
-    played: Played,
+    played: ReplayResult,
     learned: LearningProgress,
     *,
     swaps: list[KernelUse],

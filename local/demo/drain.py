@@ -21,7 +21,7 @@ class StuckError(Exception):
 
 @dataclass(frozen=True)
 class LearningProgress:
-    """Progress of the processor."""
+    """How far the processor has learned the replayed traffic."""
 
     examples: int
     """Examples learned since the processor started."""

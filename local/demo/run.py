@@ -28,7 +28,7 @@ from local.demo.folder import make_anew
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoState, running, write_state
 from local.replay.announce import ReplayPlan, make_replay_plan
-from local.replay.played import Played
+from local.replay.result import ReplayResult
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
 from local.report import Run, RunReport, ScoredStream, build_report, draw_plot
 from local.signals import hurried
@@ -173,14 +173,14 @@ class Demo:
 
     # --- playing ---
 
-    def _play(self, replay_plan: ReplayPlan) -> Played:
+    def _play(self, replay_plan: ReplayPlan) -> ReplayResult:
         with bars(self._console) as progress:
             task = progress.add_task("live stream", total=len(replay_plan.requests), note="")
 
-            def moved(played: Played) -> None:
+            def moved(played: ReplayResult) -> None:
                 progress.update(task, completed=played.requests, note=live_figures(played))
 
-            async def watched() -> Played:
+            async def watched() -> ReplayResult:
                 playing = asyncio.create_task(
                     play(self.config, replay_plan, scorer=scorer_address(self.config), progress=moved)
                 )
@@ -194,7 +194,7 @@ class Demo:
 
             return asyncio.run(watched())
 
-    async def _watch(self) -> Played:
+    async def _watch(self) -> ReplayResult:
         """Raises when a part has died; never returns."""
         seen = time.monotonic()
         while True:
@@ -207,7 +207,7 @@ class Demo:
                     f"Kafka ended and was away for {_BROKER_AWAY_S:.0f} s. The end of its log:\n{self._broker.tail()}"
                 )
 
-    def _drain(self, played: Played) -> LearningProgress:
+    def _drain(self, played: ReplayResult) -> LearningProgress:
         with bars(self._console) as progress:
             task = progress.add_task("learned", total=played.items, note="waiting for the last click windows")
 
@@ -219,7 +219,7 @@ class Demo:
 
     # --- ending ---
 
-    def _collect(self, played: Played, learned: LearningProgress, fingerprint: str) -> tuple[ScoredStream, Run]:
+    def _collect(self, played: ReplayResult, learned: LearningProgress, fingerprint: str) -> tuple[ScoredStream, Run]:
         with bars(self._console) as progress:
             task = progress.add_task("log", total=None, note="read back for the report")
             return collect(

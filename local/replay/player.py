@@ -15,7 +15,7 @@ import msgspec
 from lab.streams.request import ItemFeedback, Request
 from local.api_keys import key_cure, key_headers
 from local.replay.announce import Announcement, ReplayPlan, early_end
-from local.replay.played import PlayConfig, Played
+from local.replay.result import ReplayConfig, ReplayResult
 from streaming.events import DriftEvent, FeedbackEvent
 from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
 
@@ -34,14 +34,14 @@ class EventSink(Protocol):
         """Takes an event to be delivered soon."""
 
 
-Progress = Callable[[Played], None]
+Progress = Callable[[ReplayResult], None]
 _Later = Callable[[ScoreResponse, list[ItemFeedback]], None]
 
 
 class Player:
     """Plays one plan. Each user's requests are sent one after the other, even if the plan says otherwise."""
 
-    def __init__(self, config: PlayConfig, sink: EventSink, progress: Progress | None = None) -> None:
+    def __init__(self, config: ReplayConfig, sink: EventSink, progress: Progress | None = None) -> None:
         self._config = config
         self._sink = sink
         self._progress = progress
@@ -51,9 +51,9 @@ class Player:
         self._late: set[asyncio.Task[None]] = set()
         self._ending = asyncio.Event()
         self._active: dict[tuple[str, str], Announcement] = {}
-        self.played = Played()
+        self.played = ReplayResult()
 
-    async def play(self, replay_plan: ReplayPlan) -> Played:
+    async def play(self, replay_plan: ReplayPlan) -> ReplayResult:
         """Sends every request at its time and announces in between what drift begins and ends.
 
         Raises ScorerGoneError after too many failures in a row. However the play ends, what was announced has ended.

@@ -19,9 +19,9 @@ from lab.streams.fit import ensure_fits
 from lab.streams.pacing import Pace
 from lab.streams.recording import Profiles
 from local.replay.announce import ReplayPlan, make_replay_plan
-from local.replay.played import PlayConfig, Played
 from local.replay.player import Player
 from local.replay.publish import Publisher, publish_profiles, wait_for_ingest
+from local.replay.result import ReplayConfig, ReplayResult
 from streaming.clients import wait_for_broker
 from streaming.config import Config
 from streaming.scorer.schema import Readiness
@@ -78,8 +78,8 @@ async def play(
     *,
     scorer: str,
     key: str | None = None,
-    progress: Callable[[Played], None] | None = None,
-) -> Played:
+    progress: Callable[[ReplayResult], None] | None = None,
+) -> ReplayResult:
     """Plays a replay plan and waits until every click and announcement is acknowledged by Kafka.
 
     Raises ScorerGoneError, PublishFailedError or kafka.errors.KafkaError.
@@ -87,7 +87,7 @@ async def play(
     publisher = Publisher(config)
     try:
         late = 2 * (config.join.window_s + config.join.lateness_s) + _LATE_S
-        sent = PlayConfig(scorer, key, queries=bool(config.backbone.query_aspects), late_clicks_s=late)
+        sent = ReplayConfig(scorer, key, queries=bool(config.backbone.query_aspects), late_clicks_s=late)
         player = Player(sent, publisher, progress)
         played = await player.play(replay_plan)
         await asyncio.to_thread(publisher.flush)
@@ -96,7 +96,7 @@ async def play(
     return played
 
 
-def live_figures(played: Played) -> str:
+def live_figures(played: ReplayResult) -> str:
     """Figures to show while a play runs."""
     recent = played.latencies_s[-_RECENT:]
     middle = f"{1_000 * float(np.median(recent)):.1f} ms" if recent else "-"
@@ -137,7 +137,7 @@ def run_replay(
     with bars(console) as progress:
         task = progress.add_task("replay", total=len(replay_plan.requests), note=f"waiting for {address}")
 
-        def moved(played: Played) -> None:
+        def moved(played: ReplayResult) -> None:
             progress.update(task, completed=played.requests, note=live_figures(played))
 
         try:
@@ -173,13 +173,13 @@ def publish_and_wait(
 
 
 async def _when_ready(
-    config: Config, replay_plan: ReplayPlan, address: str, key: str | None, moved: Callable[[Played], None]
-) -> Played:
+    config: Config, replay_plan: ReplayPlan, address: str, key: str | None, moved: Callable[[ReplayResult], None]
+) -> ReplayResult:
     await wait_for_scorer(address, timeout_s=config.kafka.startup_wait_s)
     return await play(config, replay_plan, scorer=address, key=key, progress=moved)
 
 
-def _print_figures(console: Console, played: Played) -> None:
+def _print_figures(console: Console, played: ReplayResult) -> None:
     quantiles = np.quantile(played.latencies_s, (0.5, 0.99)) * 1_000 if played.latencies_s else (np.nan, np.nan)
     converted = f", {played.conversions:,} conversions" if played.conversions else ""
     console.print(

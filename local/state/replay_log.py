@@ -34,7 +34,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class ReplayOrder:
+class ReplayOptions:
     """The options of `driftline replay-log`."""
 
     group: str
@@ -47,7 +47,7 @@ class ReplayOrder:
     by: str
 
 
-def run_replay_log(config: Config, order: ReplayOrder, console: Console) -> int:
+def run_replay_log(config: Config, order: ReplayOptions, console: Console) -> int:
     """Replays, prints and writes the result; returns 1 if it should equal the log's state and does not. Raises named
     errors."""
     opened, traffic = open_backbone(config), traffic_span(config, order.group)
@@ -78,7 +78,7 @@ def _newest(stored: StoredGroup, group: str, opened: OpenedBackbone) -> GroupSna
     return decode_snapshot(cut.snapshot, group=group, fingerprint=opened.backbone.fingerprint)
 
 
-def _print_result(console: Console, order: ReplayOrder, span: Span, done: Replayed) -> None:
+def _print_result(console: Console, order: ReplayOptions, span: Span, done: Replayed) -> None:
     left_out = f", {done.skipped:,} of them left out and {done.left_open:,} requests that were open before them"
     left_out = left_out if done.skipped else ""
     console.print(
@@ -118,7 +118,7 @@ def _essence(snapshot: GroupSnapshot) -> bytes:
     )
 
 
-def _publish(config: Config, order: ReplayOrder, span: Span, state: WholeState, console: Console) -> None:
+def _publish(config: Config, order: ReplayOptions, span: Span, state: WholeState, console: Console) -> None:
     detail = {
         "begin": span.begin,
         "end": span.end,

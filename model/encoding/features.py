@@ -22,7 +22,7 @@ from model.encoding.vocabulary import FieldEncoder, Vocabulary, encode_fields
 
 @dataclass(frozen=True, slots=True)
 class EncodedUser:
-    """Rows of one user."""
+    """Table rows of one user: id, field values and their weights."""
 
     row: int
     sparse: NDArray[np.int64]
@@ -35,7 +35,7 @@ class EncodedUser:
 
 @dataclass(frozen=True, slots=True)
 class EncodedItem:
-    """Rows and text vector of one item."""
+    """Table rows and text vector of one item."""
 
     row: int
     sparse: NDArray[np.int64]

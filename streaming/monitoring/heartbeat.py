@@ -19,7 +19,7 @@ class Heartbeat:
         self._last: float | None = None
 
     async def run(self) -> None:
-        """Beats until it is cancelled."""
+        """Updates the heartbeat until it is cancelled."""
         while True:
             self._last = self._clock()
             await asyncio.sleep(_EVERY_S)

@@ -32,7 +32,7 @@ class EventTime:
         self.restore(TimeState())
 
     def restore(self, state: TimeState) -> None:
-        """Goes back to `state`."""
+        """Restores the state that `state` returned."""
         self.newest, self.broker = state.newest, state.broker
         self._read, self._partitions = dict(state.read), state.partitions
         self._look_at_feedback()

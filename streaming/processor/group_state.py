@@ -15,7 +15,7 @@ import msgspec
 
 from features.live.features import LiveFeatures
 from features.live.layout import Kind, LiveRow
-from features.live.tasks import divided
+from features.live.tasks import split_by_task
 from model.config import LearnerConfig
 from model.container import ContainerError
 from model.control_users import NO_CONTROL, ControlUsers
@@ -152,7 +152,7 @@ class GroupState:
 
     def restore_rows(self, rows: Iterable[LiveRow]) -> None:
         """Restores live rows of both tasks; a backbone of clicks alone has none of conversions."""
-        clicks, conversions = divided(rows)
+        clicks, conversions = split_by_task(rows)
         self.live.restore(clicks)
         if self.conversions is not None:
             self.conversions.live.restore(conversions)

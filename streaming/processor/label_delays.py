@@ -42,5 +42,5 @@ class LabelDelays:
         return self._sum, self._weight
 
     def restore(self, state: tuple[float, float]) -> None:
-        """Goes back to `state`."""
+        """Restores the state that `state` returned."""
         self._sum, self._weight = state

@@ -252,14 +252,14 @@ class GroupMachine(GroupState):
         self.version += 1
         if self.conversions is not None:
             self.conversions.publish(self.version, of_conversions)
-        self.published = self._carded(clicks, self.version)
+        self.published = self._with_metadata(clicks, self.version)
         return self.published
 
     def as_kernel(self, version: int) -> PublishedKernel:
         """The candidate as if it were published now, under `version`."""
-        return self._carded(self.learner.candidate, version)
+        return self._with_metadata(self.learner.candidate, version)
 
-    def _carded(self, kernel: Kernel, version: int) -> PublishedKernel:
+    def _with_metadata(self, kernel: Kernel, version: int) -> PublishedKernel:
         kernel = dataclasses.replace(kernel, conversion=None if self.conversions is None else self.conversions.kernel)
         info = KernelInfo(
             group=self.group,

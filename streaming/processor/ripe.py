@@ -33,7 +33,7 @@ class RipeRequests:
         return len(self) >= most or bool(self._requests and watermark - self.since >= self._wait_s)
 
     def get(self, request_id: str) -> ClosedRequest | None:
-        """The request, if it waits here."""
+        """The request, if it is waiting to be learned."""
         return self._requests.get(request_id)
 
     def add(self, closed: ClosedRequest, frontier: float) -> None:

@@ -83,7 +83,7 @@ class UnmatchedFeedback:
         ]
 
     def restore(self, state: Iterable[WaitingFeedback]) -> None:
-        """Takes what `state` gave."""
+        """Restores the state that `state` returned."""
         for waiting in state:
             for item, kind, time in waiting.feedback:
                 self.add(ServedFeedback(waiting.request_id, item, time, kind))

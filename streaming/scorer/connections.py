@@ -78,16 +78,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Registers the new connection and starts the time-out of its first request."""
         super().connection_made(transport)
         self._wait_for_client()
         self._connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the time-out and removes the connection."""
         self._go_on()
         self._connections.closed(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Starts the time-out with the first bytes of a request, and refuses a head that is too large."""
         if self._whole:
             self._wait_for_client()  # for the rest of the next request
         within = self._in_head
@@ -99,35 +102,42 @@ class BoundedProtocol(HttpToolsProtocol):
                 super().send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:
+        """Records that a request has begun to arrive."""
         self._whole, self._in_head, self._head_bytes = False, True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        """Records that the head of the request is complete."""
         self._in_head = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        """Stops the time-out, because the request has arrived completely."""
         super().on_message_complete()
         self._whole = True
         if not self.flow.write_paused:  # if it is, the client must still read, whatever it asks meanwhile
             self._go_on()
 
     def on_response_complete(self) -> None:
+        """Marks the connection as idle if no further request is waiting."""
         super().on_response_complete()
         if self._whole and not self.pipeline:
             self._connections.waits(self)  # idle: uvicorn's own time-out limits how long
 
     def pause_writing(self) -> None:
+        """Starts the time-out within which the client must read its response."""
         super().pause_writing()
         self._wait_for_client()  # until it reads its answer
 
     def resume_writing(self) -> None:
+        """Stops that time-out; a request that has partly arrived gets its own again."""
         super().resume_writing()
         self._go_on()
         if not self._whole:
             self._wait_for_client()  # for the rest of the next request, part of which has arrived
 
     def send_400_response(self, msg: str) -> None:
+        """Counts bytes that are no valid HTTP, and refuses them."""
         self._count("no_http")
         super().send_400_response(msg)
 

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from lab.evaluate.command import run_evaluate
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.pool import ClusterUnavailableError, EvaluationFailedError
 from lab.streams.sources import NamedStreams
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
@@ -51,10 +51,10 @@ def config_of(tmp_path: Path) -> Config:
     )
 
 
-def order_of(folder: Path, out: str = "out", *, seeds: int = 1, processes: int = 1) -> ComparisonOrder:
+def order_of(folder: Path, out: str = "out", *, seeds: int = 1, processes: int = 1) -> ComparisonOptions:
     """The log in `folder`, whose report goes to `out` in it."""
     log = NamedStreams(mapping=str(folder / "mapping.yaml"))
-    return ComparisonOrder(folder / out, log, seeds=seeds, processes=processes)
+    return ComparisonOptions(folder / out, log, seeds=seeds, processes=processes)
 
 
 @pytest.mark.e2e

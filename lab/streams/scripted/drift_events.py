@@ -13,7 +13,7 @@ from model.encoding.domain import FACETS
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Who(Section):
+class UserFilter(Section):
     """The users that an event concerns. All given keys must match."""
 
     share: Share | None = Field(default=None, description="A seeded random share of the users.")
@@ -23,7 +23,7 @@ class Who(Section):
     )
 
 
-class Where(Section):
+class DomainFilter(Section):
     """The domains that an event concerns; an omitted facet matches all its values."""
 
     scene: tuple[Category, ...] = Field(default=(), description="Scenes.")
@@ -57,8 +57,8 @@ class Window(Event):
     ramp: float = Field(default=0.2, gt=0, le=1, description="Length of a gradual event's growth.")
     cycle: float = Field(default=0.25, ge=1e-3, le=1, description="Length of one on-off cycle of a recurring event.")
     duty: float = Field(default=0.5, gt=0, lt=1, description="Share of a cycle in which a recurring event is on.")
-    where: Where = Field(default=Where(), description="Domains it concerns.")
-    who: Who = Field(default=Who(), description="Users it concerns.")
+    where: DomainFilter = Field(default=DomainFilter(), description="Domains it concerns.")
+    who: UserFilter = Field(default=UserFilter(), description="Users it concerns.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:

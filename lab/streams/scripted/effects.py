@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.streams.scripted.drift_events import Event, NewUsers, Where, Who, Window
+from lab.streams.scripted.drift_events import DomainFilter, Event, NewUsers, UserFilter, Window
 from lab.streams.scripted.script import Script
 from lab.streams.scripted.world import World, stream_rng
 from lab.streams.stream import DriftSpan, StreamError
@@ -78,7 +78,7 @@ def spans(event: Event, clock: Clock) -> list[DriftSpan]:
     ]
 
 
-def users_of(who: Who, world: World, name: str) -> Mask:
+def users_of(who: UserFilter, world: World, name: str) -> Mask:
     """Mask of the users that an event concerns, `(users,)`. Raises StreamError for an unknown field or community."""
     script = world.script
     chosen = np.ones(script.users, dtype=bool)
@@ -106,7 +106,7 @@ def users_of(who: Who, world: World, name: str) -> Mask:
     return chosen
 
 
-def domains_of(where: Where, world: World, domain: NDArray[np.int64]) -> Mask:
+def domains_of(where: DomainFilter, world: World, domain: NDArray[np.int64]) -> Mask:
     """Mask of the requests in an event's domains, `(r,)`."""
     chosen = np.ones(len(domain), dtype=bool)
     for column, facet in enumerate(FACETS):

@@ -17,7 +17,7 @@ from lab.streams.scripted.world import World
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchRequests:
     """Queries of the requests."""
 
     queries: ScriptedQueries
@@ -32,7 +32,7 @@ def shown_items(
     position: NDArray[np.float64],
     user: NDArray[np.int64],
     *,
-    searched: Searched | None = None,
+    searched: SearchRequests | None = None,
 ) -> NDArray[np.int64]:
     """Items of each request, none twice in a row, `(r, k)`."""
     script = world.script

@@ -17,7 +17,7 @@ from lab.streams.scripted.plans import make_plans, weight_of
 from lab.streams.scripted.script import Script
 from lab.streams.scripted.searching import ScriptedQueries
 from lab.streams.scripted.sessions import Schedule, clock_of, make_schedule
-from lab.streams.scripted.shown import Searched, shown_items
+from lab.streams.scripted.shown import SearchRequests, shown_items
 from lab.streams.scripted.world import Matrix, RealItems, World, stream_rng
 from lab.streams.stream import Catalogue, Chunk, DriftSpan, Half, rechunk
 
@@ -114,8 +114,8 @@ class ScriptedStream:
 
     def _searched(
         self, rng: np.random.Generator, user: NDArray[np.int64], domain: NDArray[np.int64]
-    ) -> Searched | None:
-        return None if self._queries is None else Searched(self._queries, self._queries.draw(rng, user, domain))
+    ) -> SearchRequests | None:
+        return None if self._queries is None else SearchRequests(self._queries, self._queries.draw(rng, user, domain))
 
     def _probability(
         self,
@@ -123,7 +123,7 @@ class ScriptedStream:
         user: NDArray[np.int64],
         domain: NDArray[np.int64],
         items: NDArray[np.int64],
-        searched: Searched | None,
+        searched: SearchRequests | None,
     ) -> Matrix:
         """True click probability of each shown item, `(r, k)`."""
         world, community = self.world, self.world.community[user][:, None]
@@ -191,7 +191,7 @@ class ScriptedStream:
 
     def _before_drift(
         self,
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Searched | None]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], SearchRequests | None]:
         """Positions, users, domains, items and queries of some requests of the first half."""
         schedule = self.schedule("pretrain")
         rows = slice(0, CALIBRATION)

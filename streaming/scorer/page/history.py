@@ -35,7 +35,7 @@ VERDICT, ALARM = "verdict", "alarm"
 """Kinds of the drift monitor's decisions."""
 
 
-class PastLooks:
+class StatusSeries:
     """The past of one group: time and kernel version of each point, and the figures of each stratum."""
 
     def __init__(self) -> None:
@@ -108,10 +108,10 @@ class StatusHistory:
     """Number of happenings so far, including those that were dropped."""
     unread: int = 0
     """Number of records that could not be decoded."""
-    looks: Mapping[str, PastLooks] = field(default_factory=dict)
+    looks: Mapping[str, StatusSeries] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.looks = {group: PastLooks() for group in self.groups}
+        self.looks = {group: StatusSeries() for group in self.groups}
 
     def take(self, status: GroupStatus) -> None:
         """Takes a status, unless its group is not configured."""

@@ -16,7 +16,7 @@ from features.config import LiveConfig
 from features.live.first_rows import FOLDER, FirstRowsRefused, read_first_rows, write_first_rows
 from features.live.layout import KINDS, OVERALL, Crossing, Kind, LiveLayout, LiveRow
 from features.live.merge import ParentRows, merge_rows
-from features.live.tasks import as_conversions, divided
+from features.live.tasks import as_conversions, split_by_task
 from model.config import HistorySpec
 
 LAYOUT = LiveLayout.of(LiveConfig(), 2, Crossing(3, ("genres",), (0, 0), (("period", ("unknown", "day", "night")),)))
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_reported_with_its_name_and_a_remedy(tmp_path: Path, d
 
 def test_conversion_rows_round_trip_together_with_click_rows(tmp_path: Path) -> None:
     write_first_rows(tmp_path, "main", DOMAINS, [*ROWS, *as_conversions(ROWS)])
-    for task in divided(read_first_rows(tmp_path, "main", DOMAINS, LAYOUT)):
+    for task in split_by_task(read_first_rows(tmp_path, "main", DOMAINS, LAYOUT)):
         assert [(one.kind, one.key, one.values.tobytes()) for one in task] == [
             (one.kind, one.key, one.values.tobytes()) for one in ROWS
         ]
@@ -115,5 +115,5 @@ def test_merging_groups_adds_up_each_task_separately() -> None:
         ParentRows([*one, *as_conversions(other)], DOMAINS, True),
         ParentRows(as_conversions(one), DOMAINS, True),
     ]
-    clicks, conversions = divided(merge_rows(LAYOUT, parents))
+    clicks, conversions = split_by_task(merge_rows(LAYOUT, parents))
     assert [float(merged.values[0]) for merged in (*clicks, *conversions)] == [1.0, 3.0]

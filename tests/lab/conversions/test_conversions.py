@@ -17,7 +17,7 @@ from lab.conversions.command import NoConversionsError, run_conversions
 from lab.conversions.known_conversions import KnownConversions, conversion_features
 from lab.conversions.tables import markdown, report_of
 from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, try_conversions
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained, pretrain_on
 from lab.streams import Chunk, ScriptedStream
@@ -145,12 +145,12 @@ def test_methods_are_paired_by_seed_with_the_frozen_probability() -> None:
 def test_a_backbone_that_reads_histories_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(user_encoder="pool"), cache_dir=tmp_path)
     with pytest.raises(NoConversionsError, match=r"backbone.user_encoder is 'pool'.*set it to none"):
-        run_conversions(config, ComparisonOrder(tmp_path / "out"), console=Console(quiet=True))
+        run_conversions(config, ComparisonOptions(tmp_path / "out"), console=Console(quiet=True))
 
 
 def test_a_stream_without_conversions_is_refused_by_name_before_any_work(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
-    order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)))
+    order = ComparisonOptions(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)))
     with pytest.raises(NoConversionsError, match=r"the stream mapping knows of none.*interactions\.conversion"):
         run_conversions(Config(cache_dir=tmp_path), order, console=Console(quiet=True))
     assert not list(tmp_path.glob("out/work/*"))

@@ -31,7 +31,7 @@ from lab.encoders.trial import (
     with_encoder,
 )
 from lab.evaluate.known_labels import live_histories
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import (
     EvaluationConfig,
@@ -178,7 +178,7 @@ def test_a_log_is_compared_from_the_command_to_its_files(
         monkeypatch.setattr(command_module, "ENCODERS", ("none", "pool"))
     monkeypatch.setattr("lab.evaluate.plan.PRETRAIN", PretrainConfig(epochs=1, content_steps=0))
     log, mapping = write_small_log(tmp_path)
-    order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=2, processes=1)
+    order = ComparisonOptions(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=2, processes=1)
     (report,) = run_encoders(Config(cache_dir=cache_dir), order, models=models, console=QUIET)
     written = json.loads((tmp_path / "out" / "user-encoders.json").read_text())
     (stream,) = written["streams"]
@@ -194,13 +194,13 @@ def test_a_log_is_compared_from_the_command_to_its_files(
 def test_a_custom_backbone_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(factory="mine.py:model"))
     with pytest.raises(NoEncodersError, match=r"backbone\.factory names mine\.py:model"):
-        run_encoders(config, ComparisonOrder(tmp_path), console=QUIET)
+        run_encoders(config, ComparisonOptions(tmp_path), console=QUIET)
 
 
 def test_a_backbone_that_no_encoder_fits_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(item_aspects=("id", "sparse")))
     with pytest.raises(NoEncodersError, match=r"history_items is both, but item_aspects has no text"):
-        run_encoders(config, ComparisonOrder(tmp_path), console=QUIET)
+        run_encoders(config, ComparisonOptions(tmp_path), console=QUIET)
     assert not list(tmp_path.iterdir())
 
 
@@ -220,7 +220,7 @@ def test_the_name_of_an_encoder_says_what_teaches_it_before_the_clicks(configure
 @pytest.mark.parametrize("name", ["lstm", "none-clue", "sasrec-cloze"])
 def test_an_encoder_that_does_not_exist_is_refused_with_those_that_do(name: str, tmp_path: Path) -> None:
     with pytest.raises(NoEncodersError, match=f"no user encoder '{name}': there are none, pool, .*sasrec-clue"):
-        run_encoders(Config(), ComparisonOrder(tmp_path), models=["pool", name], console=QUIET)
+        run_encoders(Config(), ComparisonOptions(tmp_path), models=["pool", name], console=QUIET)
     assert not list(tmp_path.iterdir())
 
 

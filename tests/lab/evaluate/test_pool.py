@@ -9,7 +9,7 @@ import pytest
 from joblib import parallel_config
 
 from lab.evaluate.plan import Plan, make_plan
-from lab.evaluate.pool import EvaluationFailedError, OutFolderError, each, ensure_writable
+from lab.evaluate.pool import EvaluationFailedError, OutFolderError, ensure_writable, run_tasks
 from lab.streams.sources import Source
 
 
@@ -37,7 +37,7 @@ def test_a_failed_task_is_reported_by_name_and_finished_tasks_are_kept(tiny: Pla
         parallel_config("loky", n_jobs=processes),
         pytest.raises(EvaluationFailedError, match=r"^stream \S+, seed \d, full: its learning.* kept in") as raised,
     ):
-        list(each(tiny, fails, tasks(tiny)))
+        list(run_tasks(tiny, fails, tasks(tiny)))
     assert str(tiny.work_dir) in str(raised.value)
     assert "call again to go on" in str(raised.value)
 
@@ -48,13 +48,13 @@ def test_a_dead_worker_ends_the_evaluation_with_an_error_message(tiny: Plan) -> 
         parallel_config("loky", n_jobs=2),
         pytest.raises(EvaluationFailedError, match=r"(?s)a worker process ended: .*finished runs are kept in"),
     ):
-        list(each(tiny, dies, [(source, 0) for source in tiny.sources]))
+        list(run_tasks(tiny, dies, [(source, 0) for source in tiny.sources]))
 
 
 @pytest.mark.slow
 def test_every_task_runs_once_in_another_process_although_a_worker_died_before(tiny: Plan) -> None:
     with parallel_config("loky", n_jobs=2):
-        results = list(each(tiny, echoes, tasks(tiny)))
+        results = list(run_tasks(tiny, echoes, tasks(tiny)))
     assert sorted(result[:3] for result in results) == sorted((s.name, seed, name) for s, seed, name in tasks(tiny))
     assert os.getpid() not in {result[3] for result in results}
 

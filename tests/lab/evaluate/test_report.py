@@ -23,7 +23,7 @@ from lab.evaluate.plots import pictures
 from lab.evaluate.prepare import PreparedStream
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.seed_results import RunCost, SeedResult
-from lab.evaluate.slices import SeenBefore, measure_slices
+from lab.evaluate.slices import PretrainingCounts, measure_slices
 from lab.evaluate.tables import markdown, show, tables
 from lab.streams import ScriptedStream, standard_suite
 from lab.streams.sources import Source
@@ -74,7 +74,7 @@ def report_of(
                 name: measure(data, data.frozen_logit + noise[number], stream.drift_spans, stream.catalogue.space)
                 for number, name in enumerate(plan.adapters)
             }
-            seen = SeenBefore(np.arange(len(data)) % 200, np.arange(len(data)) % 2)
+            seen = PretrainingCounts(np.arange(len(data)) % 200, np.arange(len(data)) % 2)
             slices = {name: measure_slices(data.truth, data.frozen_logit, data.request, seen) for name in plan.adapters}
             costs = {name: RunCost(len(data), 10, cpu_s, 0, 0) for name in plan.adapters}
             results[source.name, seed] = SeedResult(

@@ -11,12 +11,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lab.evaluate.prepare import PreparedStream, pretraining_examples
-from lab.evaluate.slices import ITEM_SLICES, SLICES, USER_SLICES, SeenBefore, SliceMeasures, measure_slices, slice_rows
+from lab.evaluate.slices import (
+    ITEM_SLICES,
+    SLICES,
+    USER_SLICES,
+    PretrainingCounts,
+    SliceMeasures,
+    measure_slices,
+    slice_rows,
+)
 from lab.streams import ScriptedStream
 from model.evaluation import auc, grouped_auc, log_loss, sigmoid
 
 
-def sliced(data: PreparedStream, logit: NDArray[np.float32], seen: SeenBefore) -> dict[str, SliceMeasures]:
+def sliced(data: PreparedStream, logit: NDArray[np.float32], seen: PretrainingCounts) -> dict[str, SliceMeasures]:
     return measure_slices(data.truth, logit, data.request, seen)
 
 
@@ -26,7 +34,7 @@ COUNTS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 5)), max_size=50
 @given(COUNTS)
 def test_each_example_is_in_one_slice_of_items_and_in_one_of_users(counts: list[tuple[int, int]]) -> None:
     item, user = np.array(counts, dtype=np.int64).reshape(-1, 2).T
-    masks = SeenBefore(item, user).masks()
+    masks = PretrainingCounts(item, user).masks()
     assert tuple(masks) == SLICES
     for names in (ITEM_SLICES, USER_SLICES):
         assert (np.sum([masks[name] for name in names], axis=0) == 1).all()
@@ -40,7 +48,7 @@ def test_each_example_is_in_one_slice_of_items_and_in_one_of_users(counts: list[
     ],
 )  # fmt: skip
 def test_an_item_is_in_the_slice_of_its_count(seen: int, name: str) -> None:
-    masks = SeenBefore(np.array([seen]), np.array([1])).masks()
+    masks = PretrainingCounts(np.array([seen]), np.array([1])).masks()
     assert [slice_ for slice_ in ITEM_SLICES if masks[slice_][0]] == [name]
 
 
@@ -49,7 +57,7 @@ def test_counts_are_over_items_shown_in_the_pretraining_half(
 ) -> None:
     stream, data = prepared
     examples = pretraining_examples(stream)
-    seen = SeenBefore.of(examples, data.item, data.user)
+    seen = PretrainingCounts.of(examples, data.item, data.user)
     for row in range(0, len(data), 97):
         assert seen.item[row] == (examples.item == data.item[row]).sum()
         assert seen.user[row] == (examples.user == data.user[row]).sum()
@@ -61,7 +69,7 @@ def test_an_item_or_user_unknown_to_pretraining_has_a_count_of_zero(
     stream, data = prepared
     examples = pretraining_examples(stream)
     later = replace(data, item=data.item + examples.item.max() + 1, user=data.user + examples.user.max() + 1)
-    seen = SeenBefore.of(examples, later.item, later.user)
+    seen = PretrainingCounts.of(examples, later.item, later.user)
     assert not seen.item.any()
     assert not seen.user.any()
 
@@ -70,7 +78,7 @@ def test_the_figures_of_a_slice_depend_on_its_examples_only(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
-    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user)
+    seen = PretrainingCounts.of(pretraining_examples(stream), data.item, data.user)
     turned = np.where(seen.masks()["item seen 1-10"], -data.frozen_logit, data.frozen_logit)
     before, after = sliced(data, data.frozen_logit, seen), sliced(data, turned, seen)
     changed = {name for name in SLICES if repr(before[name]) != repr(after[name])}
@@ -89,7 +97,7 @@ def test_a_slice_with_too_few_examples_has_no_auc_but_has_its_size(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     _, data = prepared
-    seen = SeenBefore((np.arange(len(data)) >= 20).astype(np.int64) * 50, np.ones(len(data), np.int64))
+    seen = PretrainingCounts((np.arange(len(data)) >= 20).astype(np.int64) * 50, np.ones(len(data), np.int64))
     few = sliced(data, data.frozen_logit, seen)["item never seen"]
     assert few.examples == 20
     assert np.isnan([few.auc, few.request_auc]).all()
@@ -98,7 +106,7 @@ def test_a_slice_with_too_few_examples_has_no_auc_but_has_its_size(
 
 def test_over_seeds_a_slice_has_its_mean_with_an_interval(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     stream, data = prepared
-    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user)
+    seen = PretrainingCounts.of(pretraining_examples(stream), data.item, data.user)
     noise = np.random.default_rng(0).normal(size=(3, len(data))).astype(np.float32)
     seeds = [sliced(data, data.frozen_logit + one, seen) for one in noise]
     row = slice_rows(seeds)["user known"]

@@ -13,7 +13,7 @@ from rich.console import Console
 import lab.evaluate.tune as tune_module
 from lab.adapters import ADAPTERS
 from lab.adapters.closed_form import ClosedForm
-from lab.evaluate.order import TUNING_SEEDS, ComparisonOrder
+from lab.evaluate.options import TUNING_SEEDS, ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.prequential import Outcome, run
 from lab.evaluate.tune import Gain, tuning_sources
@@ -55,8 +55,8 @@ def test_tuning_runs_every_rate_on_every_seed(tiny: Plan) -> None:
 
 
 def test_tuning_seeds_differ_from_report_seeds() -> None:
-    assert ComparisonOrder(Path("out"), tune=True).seeds_or(5) == TUNING_SEEDS
-    assert not set(TUNING_SEEDS) & set(ComparisonOrder(Path("out")).seeds_or(100))
+    assert ComparisonOptions(Path("out"), tune=True).seeds_or(5) == TUNING_SEEDS
+    assert not set(TUNING_SEEDS) & set(ComparisonOptions(Path("out")).seeds_or(100))
 
 
 def test_a_rate_at_which_an_adapter_diverges_loses_without_ending_the_run(

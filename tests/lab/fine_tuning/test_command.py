@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from features.live.layout import OVERALL
-from lab.fine_tuning.command import FineTuneOrder, levels_of, method_of, run_fine_tune
+from lab.fine_tuning.command import FineTuneOptions, levels_of, method_of, run_fine_tune
 from lab.fine_tuning.origin import TransferRefused
 from lab.streams import StreamError
 from lab.streams.choice import StreamChoice
@@ -26,8 +26,8 @@ from streaming.processor.owned_group import first_rows
 from tests.lab.fine_tuning.conftest import QUIET, SMALL, shop_config, shop_log
 
 
-def order(shop: Path, **changes: object) -> FineTuneOrder:
-    return replace(FineTuneOrder(shop / "old" / "backbone", "shorts", ("L0", "L1")), **changes)  # type: ignore[arg-type]
+def order(shop: Path, **changes: object) -> FineTuneOptions:
+    return replace(FineTuneOptions(shop / "old" / "backbone", "shorts", ("L0", "L1")), **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_method_adds_parameters_of_the_scene_and_the_processes_start_on_it(
     assert {(row.kind, row.key) for row in first_rows(config, opened, "main")}
 
 
-def refused(config: Config, log: StreamChoice, asked: FineTuneOrder, says: str) -> None:
+def refused(config: Config, log: StreamChoice, asked: FineTuneOptions, says: str) -> None:
     with pytest.raises((BackboneRefused, StreamError), match=says):
         run_fine_tune(config, log, asked, console=QUIET)
     assert not config.backbone_dir.exists() or (config.backbone_dir / "mine").is_file()

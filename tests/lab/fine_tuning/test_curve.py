@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan, make_plan
 from lab.fine_tuning.comparison import markdown, run_new_scene
 from lab.fine_tuning.curve import FREEZE, INSIDE, OWN, CurveRow, curve, methods_for
@@ -115,7 +115,7 @@ def test_a_backbone_that_does_not_fit_the_methods_is_refused_by_its_key(
 ) -> None:
     config = Config.model_validate({"backbone": keys})
     with pytest.raises(TransferRefused, match=rf"backbone\.{next(iter(keys))} is .* for this comparison"):
-        run_new_scene(config, ComparisonOrder(tmp_path, seeds=1, quick=True))
+        run_new_scene(config, ComparisonOptions(tmp_path, seeds=1, quick=True))
 
 
 def test_methods_are_compared_where_the_backbone_supports_them() -> None:

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import lab.evaluate.work as work_module
 import lab.streams.sources as sources_module
 from driftline.cli import app
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import KERNEL, make_plan
-from lab.evaluate.slices import REQUEST_SLICES, SeenBefore, SliceMeasures
+from lab.evaluate.slices import REQUEST_SLICES, PretrainingCounts, SliceMeasures
 from lab.queries.command import run_queries
 from lab.queries.table import markdown, report_of, sentences
 from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial, try_queries
@@ -53,10 +53,12 @@ def trial(by: str, seed: int, search: float = 0.0, recommendation: float = 0.0) 
 
 def test_kinds_of_requests_are_slices_that_hold_every_example_once() -> None:
     ones = np.ones(4, dtype=np.int64)
-    masks = SeenBefore(ones, ones, np.array([NO_QUERY, 0, 3, NO_QUERY])).masks()
+    masks = PretrainingCounts(ones, ones, np.array([NO_QUERY, 0, 3, NO_QUERY])).masks()
     assert masks[SEARCH].tolist() == [False, True, True, False]
     assert (masks[SEARCH] ^ masks[RECOMMENDATION]).all()
-    assert not set(REQUEST_SLICES) & set(SeenBefore(ones, ones).masks()), "a stream without queries has no such slices"
+    assert not set(REQUEST_SLICES) & set(PretrainingCounts(ones, ones).masks()), (
+        "a stream without queries has no such slices"
+    )
 
 
 def test_variants_are_compared_with_no_query_paired_by_seed_and_the_oracle_has_one_row() -> None:
@@ -105,19 +107,19 @@ def test_a_trial_runs_both_arms_and_is_computed_once(monkeypatch: pytest.MonkeyP
 def test_a_log_without_queries_is_refused_by_the_key(tmp_path: Path, cache_dir: Path) -> None:
     log, mapping = write_small_log(tmp_path)
     with pytest.raises(StreamError, match=r"backbone\.query_aspects .* stream shop carries a query"):
-        order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)))
+        order = ComparisonOptions(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)))
         run_queries(Config(cache_dir=cache_dir), order, console=QUIET)
 
 
 def test_a_custom_backbone_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(factory="mine.py:model"))
     with pytest.raises(BackboneRefused, match=r"leave backbone\.factory empty"):
-        run_queries(config, ComparisonOrder(tmp_path), console=QUIET)
+        run_queries(config, ComparisonOptions(tmp_path), console=QUIET)
 
 
 def test_two_towers_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(BackboneRefused, match="query_aspects go with any trunk but dssm"):
-        run_queries(Config(backbone=BackboneConfig(trunk="dssm")), ComparisonOrder(tmp_path), console=QUIET)
+        run_queries(Config(backbone=BackboneConfig(trunk="dssm")), ComparisonOptions(tmp_path), console=QUIET)
     assert not list(tmp_path.iterdir())
 
 

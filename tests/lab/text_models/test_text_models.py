@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from driftline.cli import app
 from features.text import TextEncoder
 from lab.evaluate.named_tables import show_tables
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.slices import FIGURES, ITEM_SLICES, USER_SLICES
 from lab.streams import StreamError
@@ -150,7 +150,7 @@ def test_the_table_compares_with_items_by_id_paired_by_seed(titled: Plan) -> Non
 
 def test_a_stream_without_item_texts_is_refused_by_name(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
-    order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=1)
+    order = ComparisonOptions(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=1)
     with pytest.raises(StreamError, match="mapping: no item has a text"):
         run_text_models(Config(), order, models=["hashed-words"], console=QUIET)
 
@@ -164,7 +164,7 @@ def test_a_stream_without_item_texts_is_refused_by_name(tmp_path: Path) -> None:
 )
 def test_an_incompatible_backbone_is_refused_by_its_key(keys: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(BackboneRefused, match=words):
-        run_text_models(Config.model_validate({"backbone": keys}), ComparisonOrder(tmp_path), console=QUIET)
+        run_text_models(Config.model_validate({"backbone": keys}), ComparisonOptions(tmp_path), console=QUIET)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from features.text import TextEncoder
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import TrainedBackbone, train_backbone_on
 from lab.streams import StreamError
@@ -205,7 +205,7 @@ def test_a_tuned_trial_has_both_backbones_and_an_encoder_to_serve(tiny: Plan) ->
 )
 def test_what_cannot_be_tuned_is_refused_by_its_name(name: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownTextModelError, match=words):
-        run_text_models(Config(), ComparisonOrder(tmp_path / "out"), models=["hashed-words", name], console=QUIET)
+        run_text_models(Config(), ComparisonOptions(tmp_path / "out"), models=["hashed-words", name], console=QUIET)
     assert not (tmp_path / "out").exists()
 
 
@@ -234,7 +234,7 @@ def test_an_encoder_whose_top_layers_do_not_run_by_themselves_is_refused(
 
 def test_a_stream_without_texts_has_nothing_to_tune_on(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
-    order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=1)
+    order = ComparisonOptions(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=1)
     with pytest.raises(StreamError, match="mapping: no item has a text"):
         run_text_models(Config(), order, models=["minilm-1:tuned-1"], console=QUIET)
 
@@ -242,4 +242,4 @@ def test_a_stream_without_texts_has_nothing_to_tune_on(tmp_path: Path) -> None:
 def test_a_backbone_that_reads_queries_is_refused_for_tuned_encoders(tmp_path: Path) -> None:
     config = Config.model_validate({"backbone": {"query_aspects": ["text"]}})
     with pytest.raises(BackboneRefused, match=r"set backbone\.query_aspects to \[\]"):
-        run_text_models(config, ComparisonOrder(tmp_path), models=["minilm-1:tuned-1"], console=QUIET)
+        run_text_models(config, ComparisonOptions(tmp_path), models=["minilm-1:tuned-1"], console=QUIET)

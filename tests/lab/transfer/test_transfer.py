@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lab.evaluate.compare import interval
-from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.options import ComparisonOptions
 from lab.fine_tuning.origin import TransferRefused
 from lab.streams.sources import NamedStreams, Source, log_source, movielens_source
 from lab.transfer.command import run_transfer
@@ -51,7 +51,7 @@ def opened(
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> dict[str, TransferRow]:
     wide = shop_log(folder, "wide", ["home"], 200, 1_600)  # no user has seen everything
-    order = ComparisonOrder(folder / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
+    order = ComparisonOptions(folder / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
     config = Config(cache_dir=folder, backbone=SMALL)
     made = run_transfer(config, order, source="wide", targets=["genre=comedy"], console=QUIET)
     return {row.way: row for row in made}
@@ -174,7 +174,7 @@ def test_a_target_without_a_stream_name_is_a_part_of_the_source_stream() -> None
 def test_an_incompatible_backbone_is_refused(tmp_path: Path) -> None:
     config = Config.model_validate({"backbone": {"user_encoder": "sasrec"}})
     with pytest.raises(TransferRefused, match=r"backbone\.user_encoder is 'sasrec'"):
-        run_transfer(config, ComparisonOrder(tmp_path), source="movielens-100k", targets=["genres=War"])
+        run_transfer(config, ComparisonOptions(tmp_path), source="movielens-100k", targets=["genres=War"])
 
 
 def test_the_scene_of_a_target_does_not_occur_in_the_source(task: TransferTask) -> None:

@@ -14,8 +14,8 @@ from lab.streams import DriftSpan
 from lab.streams.pacing import Slot
 from lab.streams.request import Request
 from local.replay.announce import Announcement, ReplayPlan
-from local.replay.played import PlayConfig
 from local.replay.player import Player, ScorerGoneError
+from local.replay.result import ReplayConfig
 from model.encoding.domain import Domain
 from streaming.events import DriftEvent, FeedbackEvent
 from tests.local.replay.fake_scorer import FakeScorer, fake_scorer
@@ -43,8 +43,8 @@ def recorded(user: str, *clicks: bool) -> Request:
     return Request(0.0, user, Domain("home", "zip1", "night"), items, clicks)
 
 
-def config(scorer: FakeScorer, **values: float) -> PlayConfig:
-    return PlayConfig(scorer.url, click_after_s=(0.0, 0.001), **values)  # type: ignore[arg-type]
+def config(scorer: FakeScorer, **values: float) -> ReplayConfig:
+    return ReplayConfig(scorer.url, click_after_s=(0.0, 0.001), **values)  # type: ignore[arg-type]
 
 
 def at_once(count: int) -> list[Slot]:
@@ -101,7 +101,7 @@ async def test_a_request_that_times_out_is_counted(scorer: FakeScorer) -> None:
 
 
 async def test_an_unreachable_scorer_ends_the_replay_with_its_address() -> None:
-    nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
+    nobody = ReplayConfig("http://127.0.0.1:9", give_up_after=3)
     with pytest.raises(ScorerGoneError, match=r"http://127.0.0.1:9"):
         await Player(nobody, Clicks()).play(ReplayPlan([recorded(user, True) for user in "abcdef"], at_once(6)))
 
@@ -191,7 +191,7 @@ async def test_drift_is_announced_after_all_earlier_responses_and_before_the_nex
 
 async def test_a_failed_replay_ends_the_drift_it_announced() -> None:
     sink = Clicks()
-    nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
+    nobody = ReplayConfig("http://127.0.0.1:9", give_up_after=3)
     with pytest.raises(ScorerGoneError):
         await Player(nobody, sink).play(
             ReplayPlan([recorded(user, True) for user in "abcdef"], at_once(6), [drift(0, "begins"), drift(6, "ends")])

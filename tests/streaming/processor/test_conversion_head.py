@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from features.config import LiveConfig
 from features.live.features import LiveRow
-from features.live.tasks import divided
+from features.live.tasks import split_by_task
 from model.gate.config import GateConfig
 from model.kernel.record import pack_kernel
 from streaming.config import JoinConfig
@@ -47,7 +47,7 @@ def learned() -> GroupMachine:
 
 
 def rows_of(group: GroupMachine) -> dict[tuple[str, str], LiveRow]:
-    return {(row.kind, row.key): row for row in divided(group.rows())[1]}
+    return {(row.kind, row.key): row for row in split_by_task(group.rows())[1]}
 
 
 def clicks(records: Sequence[Traffic]) -> int:

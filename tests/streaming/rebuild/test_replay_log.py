@@ -12,7 +12,7 @@ from rich.console import Console
 
 from features.live.first_rows import write_first_rows
 from local.state import replay_log
-from local.state.replay_log import Point, ReplayOrder, run_replay_log, skip_span
+from local.state.replay_log import Point, ReplayOptions, run_replay_log, skip_span
 from model.gate.config import GateConfig
 from streaming.backbone import OpenedBackbone
 from streaming.clients import make_producer
@@ -89,11 +89,11 @@ async def commit(config: Config, machine: GroupMachine) -> None:
     await writer.close()
 
 
-def order(folder: Path, *, skip: Span | None = None, publish: bool = False, start: Path | None = None) -> ReplayOrder:
-    return ReplayOrder("main", folder, Point(), Point(), skip, start, publish, "a test")
+def order(folder: Path, *, skip: Span | None = None, publish: bool = False, start: Path | None = None) -> ReplayOptions:
+    return ReplayOptions("main", folder, Point(), Point(), skip, start, publish, "a test")
 
 
-def run(config: Config, wanted: ReplayOrder, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+def run(config: Config, wanted: ReplayOptions, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     def opened(_config: Config) -> OpenedBackbone:
         return OPENED
 

@@ -23,8 +23,8 @@ from streaming.scorer.page.history import (
     MAX_POINTS,
     MAX_STRATA,
     VERDICT,
-    PastLooks,
     StatusHistory,
+    StatusSeries,
 )
 from streaming.scorer.schema import CurrentKernel, KernelRefusal, ScoreRequest
 from tests.pages.feed import BEGINS, EVERY_S, NAMED, changes, domain, tell
@@ -62,7 +62,7 @@ def test_quarantined_or_held_conversions_are_reported_if_nothing_is_worse() -> N
 
 @given(steps=st.lists(st.floats(0.1, 60), min_size=1, max_size=60), many=st.integers(1, 120))
 def test_the_history_is_bounded_ordered_and_always_holds_the_newest_status(steps: list[float], many: int) -> None:
-    past, time = PastLooks(), NOW
+    past, time = StatusSeries(), NOW
     for step in steps * many:
         time += step
         past.add(look(time, stratum("group", VerdictKind.STABLE)))
@@ -74,7 +74,7 @@ def test_the_history_is_bounded_ordered_and_always_holds_the_newest_status(steps
 
 
 def test_the_history_since_a_time_has_gaps_before_a_new_domain() -> None:
-    past = PastLooks()
+    past = StatusSeries()
     past.add(look(NOW, stratum("group", VerdictKind.STABLE)))
     past.add(look(NOW + 5, stratum("group", VerdictKind.STABLE), stratum("scene=new", VerdictKind.STABLE)))
     past.add(look(NOW + 10, stratum("group", VerdictKind.STABLE)))
@@ -86,7 +86,7 @@ def test_the_history_since_a_time_has_gaps_before_a_new_domain() -> None:
 
 
 def test_a_time_that_jumps_back_or_is_missing_adds_nothing() -> None:
-    past = PastLooks()
+    past = StatusSeries()
     for time in (NOW, NOW - 5, NOW, float("nan"), float("-inf"), NOW + 1):
         past.add(look(time, stratum("group", VerdictKind.STABLE)))
     assert past.since("group", 0)[0] == [NOW, NOW + 1]

@@ -10,8 +10,8 @@ from streaming.events import DriftEvent
 
 
 @dataclass(frozen=True)
-class PlayConfig:
-    """Settings for sending requests."""
+class ReplayConfig:
+    """How a replay sends requests and feedback."""
 
     scorer: str
     """Base address of the scorer, `http://host:port`."""
@@ -36,7 +36,7 @@ class PlayConfig:
 
 
 @dataclass
-class Played:
+class ReplayResult:
     """Counts of what was sent and answered, updated while the play runs."""
 
     answered: set[str] = field(default_factory=set)

@@ -16,7 +16,7 @@ TUNING_SEEDS = (1_000, 1_001)
 
 
 @dataclass(frozen=True)
-class ComparisonOrder:
+class ComparisonOptions:
     """Options that every comparison of `driftline evaluate` accepts."""
 
     out: Path
