@@ -14,7 +14,7 @@ ORDER = ("driftline", "local", "lab", "streaming", "features", "model")
 
 
 def imported_packages(path: Path) -> set[str]:
-    """First names of everything that `path` imports, wherever in the file the import stands."""
+    """Top-level names of everything that `path` imports, anywhere in the file."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -181,7 +181,9 @@ _OPERATIONS = (
         "last hours.",
         answers={200: (StatusResponse, "The status.")},
         problems=_ACCESS_PROBLEMS,
-        query={"after": (int, "Return only decisions after the first so many: `told` of the previous answer.")},
+        query={
+            "after": (int, "Return only decisions after the first so many: `decision_count` of the previous answer.")
+        },
     ),
     _Operation(
         "GET",

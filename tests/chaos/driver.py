@@ -1,4 +1,4 @@
-"""Users who click as the frozen model says, through the real entry points; it keeps what was sent and acknowledged."""
+"""Simulated users who click by the frozen model's probabilities, over HTTP; it records acknowledged events."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class Driver:
             self.error = error
 
     def _impressions(self) -> Iterator[ServedImpression | None]:
-        """What the log says was shown; None now and then, so that clicks that are due are sent."""
+        """Impressions read from the log; None now and then, so that due clicks are sent."""
         partitions = [TopicPartition(self._config.topics.traffic, index) for index in range(len(self._config.groups))]
         with make_consumer(self._config.kafka, request_timeout_ms=5_000) as consumer:
             consumer.assign(partitions)

@@ -1,4 +1,4 @@
-"""What stands in the log: traffic as it was appended, the committed state, and what an undisturbed pass makes of it."""
+"""Reads the log: traffic as it was appended, the committed state, and the state of an undisturbed run over it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class LearnedConversions:
 
 
 def conversions_of(config: Config, records: Sequence[Appended], until: int, group: str = "main") -> LearnedConversions:
-    """What one pass over the records before offset `until` hands to the conversion task."""
+    """What one run over the records before offset `until` passes to the conversion task."""
     partition = config.partition_of(group)
     assert partition is not None
     machine = new_machine(config, open_backbone(config), group, PartitionReader(config, partition))

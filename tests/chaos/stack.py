@@ -75,7 +75,7 @@ class Member:
 
     @property
     def ready(self) -> bool:
-        """Whether it says of itself that it works."""
+        """Whether its readiness endpoint reports that it works."""
         try:
             get(f"http://127.0.0.1:{self.port}/{'readyz' if self.role == 'scorer' else 'healthz'}")
         except OSError:

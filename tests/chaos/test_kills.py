@@ -87,7 +87,7 @@ def test_kills_lose_no_conversion_and_give_the_kernel_of_an_undisturbed_run(
 
 
 def learned_conversions(stack: Stack) -> float:
-    """Clicks that taught conversions since the processor began."""
+    """Clicks that the conversion task has learned since the processor began."""
     try:
         return stack.metrics("processor-1").total("driftline_conversion_examples_learned_total")
     except OSError:

@@ -1,4 +1,4 @@
-"""What the processes lean on goes away, grows slow, is full, or tells the wrong time."""
+"""Dependencies of the processes fail, answer slowly, run out of disk, or have a wrong clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every query of every dashboard, asked of a real Prometheus that scrapes a real run, gives data."""
+"""Every query of every dashboard returns data from a real Prometheus that scrapes a real run."""
 
 from __future__ import annotations
 

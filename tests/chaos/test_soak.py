@@ -1,4 +1,4 @@
-"""Nothing grows: an hour, or as long as `make chaos SOAK_MINUTES=..` says, at a steady pace."""
+"""Memory and disk do not grow over an hour, or `make chaos SOAK_MINUTES=..`, at a steady pace."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def check_conversions(config: Config, truth: Truth, stored: Committed, records: 
 
 
 def check_all(config: Config, truth: Truth, group: str = "main") -> str:
-    """Both of the above on the group's log as it stands; what was seen, in words."""
+    """Checks labels and conversions of the group's log, and returns a summary in words."""
     newest = max(shown.time for name, shown in truth.shown.items() if group_of_request(name) == group)
     stored = settled(config, newest, group)
     partition = config.partition_of(group)

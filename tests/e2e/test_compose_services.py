@@ -96,7 +96,7 @@ class Stack:
         assert code == 0, self.tail(name)
 
     def unhealthy(self, name: str) -> str | None:
-        """What the service's own health check says is wrong; None if it passes."""
+        """The failure that the service's own health check reports; None if it passes."""
         kind, *command = ours()[name]["healthcheck"]["test"]
         assert kind == "CMD"
         local = [self._local(word) for word in command]

@@ -1,4 +1,4 @@
-"""However a demo ends before its stream does, it says so and leaves no process behind."""
+"""However a demo ends before its stream does, it reports it and leaves no process behind."""
 
 from __future__ import annotations
 

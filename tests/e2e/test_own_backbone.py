@@ -108,7 +108,7 @@ def system(config: Config) -> Iterator[System]:
 
 
 def answers(url: str) -> bool:
-    """Whether a process says there that it is ready."""
+    """Whether a process reports at this address that it is ready."""
     try:
         return httpx.get(url, trust_env=False).status_code == 200
     except httpx.TransportError:

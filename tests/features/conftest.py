@@ -11,7 +11,7 @@ from tests.redis_server import redis_server
 
 
 class Clock:
-    """Time as the test says."""
+    """A clock that the test sets."""
 
     now = 0.0
 

@@ -12,7 +12,7 @@ from features.text import DEFAULT_MODEL, TextEncoder, TextModelUnavailableError
 
 
 class CountingNetwork:
-    """Stands for the language model: counts what it was asked."""
+    """Replaces the language model and counts the texts it gets."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -1,4 +1,4 @@
-"""Two towers in the scorer: a user's vector is made once, and anew as soon as anything it is made of has changed."""
+"""Two towers in the scorer: a user's vector is cached, and computed again when any of its inputs changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CountingTowers(DssmBackbone):
 
 
 class Parts:
-    """A scorer's reader of features, and what stands before and behind it."""
+    """A scorer's feature reader with its store and backbone."""
 
     def __init__(
         self, encoder: FeatureEncoder, store: FeatureStore, towers: CountingTowers, layout: LiveLayout

@@ -1,4 +1,4 @@
-"""The report on small logs whose figures are known by hand."""
+"""The report on small logs whose figures were computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rooms of `local` import one way: the demo is made of replay, report and broker, and none of them knows it."""
+"""The packages of `local` import in one direction: the demo uses replay, report and broker, none of which uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the drift monitor said, read back from its decisions: spans worked out by hand."""
+"""Verdicts of the drift monitor, read back from its decisions: spans computed by hand."""
 
 from __future__ import annotations
 

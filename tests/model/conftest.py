@@ -105,7 +105,7 @@ def backbone(make_backbone: Callable[..., FoundationBackbone]) -> FoundationBack
 
 
 def kernel_start(width: int = SMALL.width, seed: int = 0, rank: int = 3) -> KernelStart:
-    """What a kernel starts from that has learned nothing yet, for representations that tell four groups apart."""
+    """The start of an untrained kernel, for representations that separate four groups."""
     rng = np.random.default_rng(seed)
     group = np.arange(400) % 4
     x = (rng.normal(size=(400, width)) + 2 * rng.normal(size=(4, width))[group]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the experiment says of the live arm: whose requests count where, and how sure its intervals are."""
+"""The experiment: which requests count for which arm, and the coverage of its intervals."""
 
 from __future__ import annotations
 

@@ -74,11 +74,11 @@ class Visit:
             self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
     def text(self, selector: str) -> str:
-        """What stands in an element."""
+        """The text of an element."""
         return self.page.locator(selector).inner_text()
 
     def waits_for(self, selector: str, text: str) -> None:
-        """Returns once `text` stands in the element."""
+        """Returns once the element contains `text`."""
         self.page.wait_for_function(
             "([where, what]) => document.querySelector(where).textContent.includes(what)", arg=[selector, text]
         )

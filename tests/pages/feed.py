@@ -1,4 +1,4 @@
-"""A made-up group that drifts: what a processor would tell of it, encoded and read back as from the topics."""
+"""A simulated group with drift: the records of a processor, encoded and read back as from the topics."""
 
 from __future__ import annotations
 
@@ -112,4 +112,4 @@ def tell(history: StatusHistory, now: float, *, looks: int = LENGTH) -> None:
     told = [_look(index, start + index * EVERY_S, start, noise) for index in range(looks)]
     for look in told:
         history.take(decode_status(encode_status(look)))
-    history.hear(decode_decision(encode_decision(one)) for one in changes(start) if one.time <= now)
+    history.add_decisions(decode_decision(encode_decision(one)) for one in changes(start) if one.time <= now)

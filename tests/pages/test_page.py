@@ -152,7 +152,7 @@ def test_external_names_are_rendered_as_text(visit: Open, backend: FakeBackend, 
     look = GroupStatus("main", now, now, 1, 200, domains=[domain("group", VerdictKind.STABLE, now, 0.6, 0.1), strange])
     backend.told.take(look)
     detail = {"stratum": "group", "from": HOSTILE, "to": HOSTILE, "words": HOSTILE}
-    backend.told.hear([
+    backend.told.add_decisions([
         Decision(ANNOUNCED, "", now - 90, "x", {"name": HOSTILE, "kind": "a", "phase": HOSTILE}),
         Decision(VERDICT, "main", now - 60, "monitor", detail),
         Decision("pin", "main", now - 30, HOSTILE, {"why": HOSTILE, "version": 1}),
@@ -326,7 +326,9 @@ def test_the_memory_of_an_open_page_is_bounded(visit: Open, backend: FakeBackend
     seen = visit(address)
     for _ in range(3):
         now = time.time()
-        backend.told.hear(Decision("held", "main", now + n / 1_000, "gate", {"reason": str(n)}) for n in range(400))
+        backend.told.add_decisions(
+            Decision("held", "main", now + n / 1_000, "gate", {"reason": str(n)}) for n in range(400)
+        )
         for n in range(1_500):
             last = backend.told.newest["main"].time
             backend.told.take(GroupStatus("main", last + 1, now, n, 300, domains=backend.told.newest["main"].domains))

@@ -25,7 +25,7 @@ DEFAULTS = KernelConfig()
 
 
 def small_start(width: int, live_names: Sequence[str], *, residuals: int, values: int, seed: int = 0) -> KernelStart:
-    """Of representations of `width` that tell eight groups apart, and items with `values` values."""
+    """A start for representations of `width` that separate eight groups, and items with `values` values."""
     random = np.random.default_rng(seed)
     group = np.arange(200) % 8
     x = (random.normal(size=(8, width))[group] + 0.5 * random.normal(size=(200, width))).astype(np.float32)
@@ -55,7 +55,7 @@ def start_of(layout: LiveLayout, width: int, seed: int = 0) -> KernelStart:
 
 
 def save_start(config: Config, backbone: FrozenBackbone, encoder: FeatureEncoder) -> None:
-    """Writes what pretraining leaves beside a backbone that was saved by hand; no live row is known yet."""
+    """Writes the files of pretraining for a backbone saved by a test; no live row is known yet."""
     crossing = Crossing.of(ItemValues(encoder), config.domain_space())
     layout = LiveLayout.of(config.live, backbone.content_width, crossing)
     start = start_of(layout, backbone.width)

@@ -36,7 +36,7 @@ def config(tmp_path: Path) -> Config:
 def with_backbone(
     folder: Path, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr", aspects: tuple[QueryAspect, ...] = ()
 ) -> Config:
-    """A configuration whose run lies in `folder`, with a small backbone of these tasks and query aspects in it."""
+    """A configuration whose run is in `folder`, with a small backbone of these tasks and query aspects."""
     (port,) = free_ports(1)
     own = Config.model_validate(
         {

@@ -1,4 +1,4 @@
-"""What a command says when no broker answers: the address and the cure, whatever raised it."""
+"""What a command prints when no broker answers: the address and a remedy, for any error."""
 
 from __future__ import annotations
 

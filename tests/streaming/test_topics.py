@@ -121,7 +121,7 @@ def test_the_time_of_a_record_is_that_of_the_broker(stream_config: Config) -> No
 
 
 def renamed(config: Config) -> Config:
-    """The configuration with topics that nobody has made."""
+    """The configuration with topics that do not exist."""
     prefix = uuid.uuid4().hex[:8]
     new = {key: f"{prefix}-{name}" for key, name in config.topics.names().items()}
     return config.model_copy(update={"topics": config.topics.model_copy(update=new)})

@@ -46,13 +46,13 @@ def answers(
     looks: Sequence[GroupStatus],
     kernels: Sequence[CurrentKernel],
     refusals: Iterable[KernelRefusal],
-    happenings: Reversible[Decision],
+    decisions: Reversible[Decision],
     now: float,
 ) -> list[Answer]:
     """The three answers from the newest statuses and the decisions, oldest first; `now` in seconds since the epoch."""
     seen = [(look.group, domain) for look in looks for domain in look.domains]
     return [
-        _drifting(seen, happenings, many=len(kernels) > 1),
+        _drifting(seen, decisions, many=len(kernels) > 1),
         _handled(seen, kernels, many=len(kernels) > 1),
         _broken(looks, seen, kernels, refusals, now),
     ]
@@ -93,10 +93,10 @@ def _nothing_known(question: str, seen: _Seen) -> Answer | None:
     return None
 
 
-def _began(group: str, domain: DomainStatus, happenings: Reversible[Decision]) -> float:
+def _began(group: str, domain: DomainStatus, decisions: Reversible[Decision]) -> float:
     """When the domain's present drift was first reported; becoming handled does not count as a new begin."""
     began = _time(domain.since)
-    for one in reversed(happenings):
+    for one in reversed(decisions):
         if one.kind == VERDICT and one.group == group and one.detail.get("stratum") == domain.stratum:
             since = one.detail.get("since", one.time)
             if one.detail.get("to") not in _DRIFTING or not isinstance(since, float | int):
@@ -105,14 +105,14 @@ def _began(group: str, domain: DomainStatus, happenings: Reversible[Decision]) -
     return began
 
 
-def _drifting(seen: _Seen, happenings: Reversible[Decision], *, many: bool) -> Answer:
+def _drifting(seen: _Seen, decisions: Reversible[Decision], *, many: bool) -> Answer:
     question = "Is interest drifting?"
     if (nothing := _nothing_known(question, seen)) is not None:
         return nothing
     drifting = _with(seen, *_DRIFTING)
     if drifting:
         tone: Tone = "bad" if _with(seen, VerdictKind.UNHANDLED) else "watch"
-        began = min(_began(group, domain, happenings) for group, domain in drifting)
+        began = min(_began(group, domain, decisions) for group, domain in drifting)
         return Answer(
             question, tone, f"Yes, in {_where(drifting, many=many)}.", began if math.isfinite(began) else None
         )

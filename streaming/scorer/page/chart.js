@@ -45,10 +45,10 @@ function stamp(seconds) {
 }
 
 // Stretches of announced drift, oldest first; what nobody has ended goes on.
-export function announced(happenings, begin, end) {
+export function announced(decisions, begin, end) {
   const open = new Map();
   const spans = [];
-  for (const { kind, time, detail } of happenings) {
+  for (const { kind, time, detail } of decisions) {
     if (kind !== "drift_announced") continue;
     const key = `${detail.name}\n${detail.kind}`;
     if (detail.phase === "ends") {
@@ -66,8 +66,8 @@ export function announced(happenings, begin, end) {
 
 // Stretches of one verdict in each stratum, from what it was told to become. What is told of the group alone holds of
 // its strata while they are stable by themselves: no change of theirs is told for it.
-export function stretches(domains, happenings, begin, end) {
-  const changes = happenings.filter(({ kind, detail }) => kind === "verdict" && detail.stratum !== undefined);
+export function stretches(domains, decisions, begin, end) {
+  const changes = decisions.filter(({ kind, detail }) => kind === "verdict" && detail.stratum !== undefined);
   const own = domains.map((domain) => ownStretches(domain, changes, begin, end));
   const group = own.find(([first]) => first?.stratum === "group") ?? [];
   return own.flatMap((spans) => (spans === group ? spans : spans.flatMap((span) => shared(span, group))));
@@ -165,8 +165,8 @@ function versionTrace(past) {
   };
 }
 
-function orderTrace(happenings, begin, end) {
-  const shown = happenings.filter(({ kind, time }) => ORDERS[kind] && time >= begin && time <= end);
+function orderTrace(decisions, begin, end) {
+  const shown = decisions.filter(({ kind, time }) => ORDERS[kind] && time >= begin && time <= end);
   return {
     type: "scatter", mode: "markers", yaxis: "y3", name: "gate and operators", hoverinfo: "text",
     x: shown.map(({ time }) => stamp(time)), y: shown.map(() => "kernels"),
@@ -245,7 +245,7 @@ function drawTable(past) {
     .map((words, at) => element("th", { scope: "col", class: at ? "number" : undefined }, words)))]);
 }
 
-export function draw(past, domains, happenings, now) {
+export function draw(past, domains, decisions, now) {
   const chart = document.getElementById("chart");
   const any = past.time.length > 0;
   chart.hidden = !any;
@@ -255,16 +255,16 @@ export function draw(past, domains, happenings, now) {
   const last = past.time.at(-1);
   const begin = past.time[0];
   const end = Math.max(last, Math.min(now, last + 10), begin + 1);
-  const spans = stretches(domains, happenings, begin, end);
+  const spans = stretches(domains, decisions, begin, end);
   const names = lanes(domains, spans);
   const most = chart.clientWidth < 500 ? 14 : 26;
-  const changes = happenings.filter(({ kind, time, detail }) =>
+  const changes = decisions.filter(({ kind, time, detail }) =>
     kind === "verdict" && detail.stratum === past.stratum && time >= begin && time <= end);
   const traces = [
-    ...arms(past), ...laneTraces(spans, names, most), versionTrace(past), orderTrace(happenings, begin, end),
+    ...arms(past), ...laneTraces(spans, names, most), versionTrace(past), orderTrace(decisions, begin, end),
   ];
   drawLegend(Object.keys(VERDICTS).reverse().filter((kind) => spans.some((span) => span.kind === kind)));
-  const marked = marks(announced(happenings, begin, end), changes, (0.8 * chart.clientWidth) / (end - begin));
+  const marked = marks(announced(decisions, begin, end), changes, (0.8 * chart.clientWidth) / (end - begin));
   window.Plotly.react(chart, traces, layout({ ...past, begin, end }, names, marked, most), {
     displayModeBar: false, responsive: true, doubleClick: "reset", showTips: false,
   });

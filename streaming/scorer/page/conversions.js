@@ -2,13 +2,13 @@
 
 import { count, element, figure, fill, known, stratumName } from "./words.js";
 
-export function drawConversions(told) {
-  document.getElementById("conversions").hidden = !told;
-  if (!told) return;
-  const rate = known(told.rate) ? `${(100 * told.rate).toFixed(1)} % of the recent clicks that are final converted` : "No click is final yet";
-  document.getElementById("converted").textContent = `${rate}. ${count(told.learned)} clicks were learned since the processor took the group over.`;
-  document.getElementById("conversions-held").textContent = held(told);
-  const arms = Object.entries(told.arms);
+export function drawConversions(conversions) {
+  document.getElementById("conversions").hidden = !conversions;
+  if (!conversions) return;
+  const rate = known(conversions.rate) ? `${(100 * conversions.rate).toFixed(1)} % of the recent clicks that are final converted` : "No click is final yet";
+  document.getElementById("converted").textContent = `${rate}. ${count(conversions.learned)} clicks were learned since the processor took the group over.`;
+  document.getElementById("conversions-held").textContent = held(conversions);
+  const arms = Object.entries(conversions.arms);
   document.getElementById("conversion-arms").hidden = arms.length === 0;
   fill(document.getElementById("conversion-arms").tBodies[0], JSON.stringify(arms), () => arms.map(([arm, { log_loss, auc, calibration }]) => element("tr", {},
     element("th", { scope: "row" }, arm),
@@ -17,8 +17,8 @@ export function drawConversions(told) {
     element("td", { class: "number" }, figure(calibration, 2)))));
 }
 
-function held(told) {
-  if (told.set_aside.length) return `Their labels are not believed in ${told.set_aside.map(stratumName).join(", ")}: nothing is learned there until they are as expected again.`;
-  if (told.held) return `The gate holds back what it learns: ${told.held}.`;
+function held(conversions) {
+  if (conversions.set_aside.length) return `Their labels are not believed in ${conversions.set_aside.map(stratumName).join(", ")}: nothing is learned there until they are as expected again.`;
+  if (conversions.held) return `The gate holds back what it learns: ${conversions.held}.`;
   return "Labels are as expected, and what it learns is published.";
 }

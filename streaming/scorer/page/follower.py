@@ -85,4 +85,4 @@ class StatusFollower:
                     self._history.take(decode_status(record.value or b""))
             except (InvalidStatusError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._history.unread += 1
-        self._history.hear(decisions)
+        self._history.add_decisions(decisions)

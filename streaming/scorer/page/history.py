@@ -21,7 +21,7 @@ MAX_POINTS = 2_000
 """Points kept per group. Beyond them every second point is dropped, so older points are sparser."""
 MAX_STRATA = 512
 """Strata kept per group, more than any sensible configuration declares."""
-MAX_HAPPENINGS = 500
+MAX_DECISIONS = 500
 """Decisions kept; alarms have their own limit, because they are many."""
 MEASURES = ("log_loss", "request_auc", "auc", "calibration")
 SERIES = (
@@ -100,12 +100,12 @@ class StatusHistory:
     groups: Sequence[str]
     newest: dict[str, GroupStatus] = field(default_factory=dict)
     """The newest status of each group."""
-    happenings: deque[Decision] = field(default_factory=lambda: deque(maxlen=MAX_HAPPENINGS))
+    decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=MAX_DECISIONS))
     """Changes of verdicts, announced drift, and actions of gate and operators, oldest first."""
-    alarms: deque[Decision] = field(default_factory=lambda: deque(maxlen=MAX_HAPPENINGS))
+    alarms: deque[Decision] = field(default_factory=lambda: deque(maxlen=MAX_DECISIONS))
     """Alarms of single detectors, oldest first."""
-    told: int = 0
-    """Number of happenings so far, including those that were dropped."""
+    decision_count: int = 0
+    """Number of decisions so far, including those that were dropped."""
     unread: int = 0
     """Number of records that could not be decoded."""
     looks: Mapping[str, StatusSeries] = field(default_factory=dict)
@@ -119,15 +119,15 @@ class StatusHistory:
             self.newest[status.group] = status
             self.looks[status.group].add(status)
 
-    def hear(self, decisions: Iterable[Decision]) -> None:
+    def add_decisions(self, decisions: Iterable[Decision]) -> None:
         """Takes decisions in the order of the topic; an immediate repetition counts once."""
         for decision in decisions:
-            kept = self.alarms if decision.kind == ALARM else self.happenings
+            kept = self.alarms if decision.kind == ALARM else self.decisions
             if not kept or kept[-1] != decision:
                 kept.append(decision)
-                self.told += kept is self.happenings
+                self.decision_count += kept is self.decisions
 
-    def after(self, told: int) -> list[Decision]:
-        """The kept happenings after the first `told` of all."""
-        new = min(max(self.told - told, 0), len(self.happenings))
-        return list(self.happenings)[len(self.happenings) - new :]
+    def after(self, count: int) -> list[Decision]:
+        """The kept decisions after the first `count` of all."""
+        new = min(max(self.decision_count - count, 0), len(self.decisions))
+        return list(self.decisions)[len(self.decisions) - new :]

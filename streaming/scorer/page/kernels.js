@@ -38,12 +38,12 @@ function servedWords(current, look, now) {
 }
 
 function orderedWords(current) {
-  const told = [];
-  if (current.pinned !== null) told.push(`version ${current.pinned} is pinned`);
-  if (current.frozen) told.push("the group is frozen");
-  if (!current.learning) told.push("learning is stopped");
+  const orders = [];
+  if (current.pinned !== null) orders.push(`version ${current.pinned} is pinned`);
+  if (current.frozen) orders.push("the group is frozen");
+  if (!current.learning) orders.push("learning is stopped");
   const by = current.by ? ` (${current.by}, ${clock(current.ordered_at)}${current.why ? `: ${current.why}` : ""})` : "";
-  return told.length ? `Ordered: ${told.join(", ")}${by}.` : `Nothing is ordered: the newest published kernel, ${current.published || "none yet"}, is served.`;
+  return orders.length ? `Ordered: ${orders.join(", ")}${by}.` : `Nothing is ordered: the newest published kernel, ${current.published || "none yet"}, is served.`;
 }
 
 function row(swap, current, order, mayOrder) {

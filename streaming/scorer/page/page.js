@@ -9,14 +9,14 @@ import { SEVERITY, clock, count, duration, element, figure, fill, known, since, 
 
 const POLL_MS = 5000;
 const MOST_WAIT_MS = 30000;
-const MOST_HAPPENINGS = 500;
+const MAX_DECISIONS = 500;
 const MOST_POINTS = 2500; // beyond it the scorer's own, thinned past is asked for again
-const SHOWN_HAPPENINGS = 60;
+const SHOWN_DECISIONS = 60;
 const OLD_S = 60;
 
 const at = (id) => document.getElementById(id);
 const state = {
-  status: null, swaps: [], happenings: [], past: null, group: null, stratum: "group", heard: 0, failures: 0, timer: 0,
+  status: null, swaps: [], decisions: [], past: null, group: null, stratum: "group", received: 0, failures: 0, timer: 0,
   verdicts: new Map(), asking: false, again: false,
 };
 
@@ -42,16 +42,16 @@ async function poll() {
 }
 
 async function ask() {
-  const after = state.status?.told ?? 0;
+  const after = state.status?.decision_count ?? 0;
   let status = await call(`/v1/status?after=${after}`);
   if (state.status && status.run !== state.status.run) {
-    state.happenings = []; // another scorer, or the same started again: its count is another
+    state.decisions = []; // another scorer, or the same started again: its count is another
     state.past = null;
     status = await call("/v1/status");
   }
-  state.happenings = [...state.happenings, ...status.happenings].slice(-MOST_HAPPENINGS);
+  state.decisions = [...state.decisions, ...status.decisions].slice(-MAX_DECISIONS);
   state.status = status;
-  state.heard = Date.now();
+  state.received = Date.now();
   chooseGroup();
   const [kernels] = await Promise.all([call("/v1/kernels?last=200"), askPast()]);
   state.swaps = kernels.swaps;
@@ -88,7 +88,7 @@ function failed(error) {
     if (!key() && state.failures === 1) at("key-dialog").showModal();
     return MOST_WAIT_MS;
   }
-  const last = state.heard ? `what stands here is of ${clock(state.heard / 1000)}` : "nothing is known yet";
+  const last = state.received ? `what stands here is of ${clock(state.received / 1000)}` : "nothing is known yet";
   feed("away", `The scorer does not answer; ${last}. Trying again`);
   return Math.max(error.wait * 1000, Math.min(POLL_MS * state.failures, MOST_WAIT_MS));
 }
@@ -140,16 +140,16 @@ function show() {
   const now = status.now;
   const current = look();
   const domains = current ? sorted(current.domains) : [];
-  const happenings = state.happenings.filter(({ group }) => !group || group === state.group);
+  const decisions = state.decisions.filter(({ group }) => !group || group === state.group);
   showFeed(now, current);
   notice("");
   showAnswers(status.answers, now);
   showChoice(domains);
-  if (state.past) draw(state.past, current?.domains ?? [], happenings, now);
+  if (state.past) draw(state.past, current?.domains ?? [], decisions, now);
   showDomains(domains, now);
   drawConversions(current?.conversions);
   drawKernels(status.kernels.find(({ group }) => group === state.group), state.swaps, current, now, order, status.may.includes("operator"));
-  showHappened(happenings);
+  showDecisions(decisions);
   showAlarms(status.alarms.filter(({ group }) => group === state.group));
   allow(status.queries, status.may);
   offer(status.example, domains.map(({ stratum }) => stratum));
@@ -219,11 +219,11 @@ function evidence(domain) {
   return element("details", { "data-focus": `evidence-${domain.stratum}` }, element("summary", {}, "Evidence"), element("dl", {}, ...rows));
 }
 
-function showHappened(happenings) {
-  const shown = happenings.filter(({ kind }) => kind !== "uplift").slice(-SHOWN_HAPPENINGS).reverse();
+function showDecisions(decisions) {
+  const shown = decisions.filter(({ kind }) => kind !== "uplift").slice(-SHOWN_DECISIONS).reverse();
   at("happened-empty").hidden = shown.length > 0;
   fill(at("happened"), JSON.stringify(shown.map(({ kind, time, by }) => [kind, time, by])), () =>
-    shown.map((one) => element("li", {}, element("time", { datetime: new Date(one.time * 1000).toISOString() }, clock(one.time)), element("span", {}, told(one)))));
+    shown.map((one) => element("li", {}, element("time", { datetime: new Date(one.time * 1000).toISOString() }, clock(one.time)), element("span", {}, decisionWords(one)))));
 }
 
 function showAlarms(alarms) {
@@ -233,7 +233,7 @@ function showAlarms(alarms) {
     element("span", {}, `${stratumName(detail.stratum)}: ${detail.detector} on ${detail.signal}, ${figure(detail.value, 3)} beyond ${figure(detail.threshold, 3)}`))));
 }
 
-function told({ kind, by, detail }) {
+function decisionWords({ kind, by, detail }) {
   if (kind === "verdict") return `${stratumName(detail.stratum)}: ${verdictName(detail.to)}. ${detail.words ?? ""}`;
   if (kind === "drift_announced") return `Announced: ${detail.name} ${detail.phase}.`;
   const version = detail.version ? ` version ${detail.version}` : "";

@@ -8,7 +8,7 @@ const ASK_MS = 1000;
 const PATIENCE_MS = 90000;
 
 const form = document.getElementById("try");
-const told = document.getElementById("tried");
+const message = document.getElementById("tried");
 let shown = null; // the ranking on the page: request, answer, clicked items
 let watch = 0; // a newer ranking ends an older wait
 let mayClick = true;
@@ -73,7 +73,7 @@ async function send(item, button) {
   mine.clicked.add(item);
   button.textContent = "Clicked";
   button.disabled = true;
-  told.textContent = `Clicked ${item}. Waiting for a kernel that has learned from it; that takes the join's window and a commit.`;
+  message.textContent = `Clicked ${item}. Waiting for a kernel that has learned from it; that takes the join's window and a commit.`;
   await wait(mine);
 }
 
@@ -86,15 +86,15 @@ async function wait(mine) {
     if (document.hidden) continue;
     const { current } = await call("/v1/kernels?last=1");
     const kernel = current.find(({ group }) => group === mine.answer.group);
-    if (!kernel?.learning) return void (told.textContent = "Clicked, but learning is stopped: no kernel will know it until it is resumed.");
+    if (!kernel?.learning) return void (message.textContent = "Clicked, but learning is stopped: no kernel will know it until it is resumed.");
     if (kernel.newest_event_time >= mine.at) return again(mine);
   }
-  if (own === watch && shown === mine) told.textContent = `No kernel has learned from it within ${PATIENCE_MS / 1000} s: rank again later.`;
+  if (own === watch && shown === mine) message.textContent = `No kernel has learned from it within ${PATIENCE_MS / 1000} s: rank again later.`;
 }
 
 async function again(mine) {
   const answer = await rank(mine.asked, mine);
-  told.textContent = `Kernel ${answer.kernel_version} has learned from it (before: ${mine.answer.kernel_version}). What moved is marked.`;
+  message.textContent = `Kernel ${answer.kernel_version} has learned from it (before: ${mine.answer.kernel_version}). What moved is marked.`;
 }
 
 async function guarded(work) {
@@ -102,7 +102,7 @@ async function guarded(work) {
     await work();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    told.textContent = `It did not work: ${error.message}`;
+    message.textContent = `It did not work: ${error.message}`;
   }
 }
 
@@ -114,7 +114,7 @@ form.addEventListener("submit", (event) => {
     const before = shown && JSON.stringify(shown.asked) === JSON.stringify(asked) ? shown : null;
     const answer = await rank(asked, before);
     const served = answer.kernel_version ? `kernel ${answer.kernel_version} is served` : "the frozen arm is served";
-    told.textContent = `${count(answer.scores.length)} items ranked in group ${answer.group}; ${served}. Click one in the live list.`;
+    message.textContent = `${count(answer.scores.length)} items ranked in group ${answer.group}; ${served}. Click one in the live list.`;
   });
 });
 

@@ -34,8 +34,8 @@ class StatusResponse(msgspec.Struct, frozen=True):
     answers: Annotated[list[Answer], Meta(description="Is interest drifting, is it handled, did we break something.")]
     kernels: Annotated[list[CurrentKernel], Meta(description="The kernel that each group is served by.")]
     groups: Annotated[list[GroupStatus], Meta(description="The newest status of each group that has one.")]
-    told: Annotated[int, Meta(description="Send it as `after` to get only later decisions.")]
-    happenings: Annotated[
+    decision_count: Annotated[int, Meta(description="Send it as `after` to get only later decisions.")]
+    decisions: Annotated[
         list[Decision],
         Meta(description="Changes of verdicts, announced drift, actions of gate and operators; oldest first."),
     ]
@@ -114,7 +114,7 @@ class PageView:
     def status(self, after: int, may: Sequence[Right] = ()) -> StatusResponse:
         """Everything except the past, for a caller with the rights `may`.
 
-        Of the happenings it returns only those after the first `after`.
+        Of the decisions it returns only those after the first `after`.
         """
         history, now = self._history, self._now()
         looks = [history.newest[group] for group in history.groups if group in history.newest]
@@ -127,11 +127,11 @@ class PageView:
             live_arm=self._live_arm,
             queries=self._reads_queries,
             may=list(may),
-            answers=answers(looks, kernels, self._kernels.refusals, history.happenings, now),
+            answers=answers(looks, kernels, self._kernels.refusals, history.decisions, now),
             kernels=kernels,
             groups=looks,
-            told=history.told,
-            happenings=history.after(after),
+            decision_count=history.decision_count,
+            decisions=history.after(after),
             alarms=list(history.alarms)[-_ALARMS:],
             example=self._example(),
         )

@@ -67,7 +67,7 @@ def keys_of(item: str, user: str, domain: int) -> Iterable[Key]:
 
 
 class Plain:
-    """Counts in dictionaries, rates as the module's heading says."""
+    """A reference implementation: counts in dictionaries, rates by the formulas of the module's docstring."""
 
     def __init__(self, stream: Sequence[RequestOutcome]) -> None:
         self.shown: Counter[Key] = Counter()

@@ -31,7 +31,7 @@ def names(events: list[HistoryEvent]) -> list[str]:
 
 
 def newest(stream: list[RequestOutcome], user: str, length: int, *, skips: bool) -> list[tuple[float, str, bool]]:
-    """By hand: all events of a user, each item of a moment once, the newest at the end."""
+    """Reference: a user's events, each item of one time once, the newest last."""
     events: dict[tuple[float, str], bool] = {}
     for one in stream:
         for item, click in zip(one.items, one.click.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The feature store's disk is full: writes are refused by name with the cure, reads go on, and room makes it whole."""
+"""The feature store on a full disk: writes are refused with a remedy, reads continue, and free space is used again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows(number: float, count: int = 200) -> list[LiveRow]:
 
 
 def stored(store: FeatureStore) -> set[float]:
-    """Which of the numbers stand in the store: more than one would be half of a batch."""
+    """The numbers found in the store: more than one would be a partly written batch."""
     read = store.read_live("item", [row.key for row in rows(0.0)], now=0.0)
     return {-1.0 if row is None else float(row.values[0]) for row in read}
 

@@ -1,4 +1,4 @@
-"""Three processes on one SQLite file: nobody waits for long, and troubles are named."""
+"""Three processes on one SQLite file: none waits for long, and errors name their cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to tell conversions are tried on the small plan of the evaluation."""
+"""Methods for predicting conversions, on the small plan of the evaluation."""
 
 from tests.lab.evaluate.conftest import tiny
 

@@ -1,4 +1,4 @@
-"""Ways to tell conversions: what is known when, what each learns from, how they are compared."""
+"""Methods for predicting conversions: what is known when, what each learns from, and how they are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report says of the goals: judged where the streams were run, "not run" elsewhere, and able to say no."""
+"""Goals in the report: judged if their streams were run, "not run" otherwise, and each can be missed."""
 
 from __future__ import annotations
 

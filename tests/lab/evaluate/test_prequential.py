@@ -82,7 +82,7 @@ def test_a_diverging_adapter_is_reported_by_name(prepared: tuple[ScriptedStream,
 
 
 class Told(Recorder):
-    """Remembers what it was taught, by time and item of the example."""
+    """Records the examples that it learns, by time and item."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The report of whatever was measured: odd streams leave cells blank, and a picture that fails costs only itself."""
+"""The report of any measures: degenerate streams leave cells blank, and a failing picture does not affect the rest."""
 
 from __future__ import annotations
 

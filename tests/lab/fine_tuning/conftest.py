@@ -58,7 +58,7 @@ def shop_log(folder: Path, name: str, scenes: Sequence[str], users: int, rows: i
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
-    """Its folder: the backbone of the scene `home` lies in `old/backbone`."""
+    """Its folder: the backbone of the scene `home` is in `old/backbone`."""
     folder = tmp_path_factory.mktemp("shop")
     (folder / "text").symlink_to(cache_dir / "text")  # the language model's vectors are not what is tested here
     run_pretrain(shop_config(folder, ["home"], "old"), shop_log(folder, "old", ["home"], 10), console=QUIET)

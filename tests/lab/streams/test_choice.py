@@ -26,7 +26,7 @@ SHORT = "name: mine\nrequests: 20\npretrain_requests: 20\nusers: 10\nevents: [{k
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The last line of what the command says; fails unless that is the whole error, and the exit code 2."""
+    """The last line of the command's output; fails unless that is the whole error, and the exit code 2."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""Every kind of event does what it says, to whom it says, when it says."""
+"""Every kind of event changes what its definition names, for the users it names, from the time it names."""
 
 from __future__ import annotations
 

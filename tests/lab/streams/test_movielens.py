@@ -1,4 +1,4 @@
-"""The real data set, and what happens when it cannot be brought."""
+"""The real data set, and what happens if it cannot be downloaded."""
 
 from __future__ import annotations
 

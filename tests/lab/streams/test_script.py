@@ -89,7 +89,7 @@ def test_each_unmatched_script_drifts_in_the_form_that_it_names() -> None:
     assert {event.kind for event in suite["items-drift"].events} == {"popularity"}
     assert suite["context-drift"].communities == 1
     assert all(isinstance(e, Taste) and e.where.facets() for e in suite["context-drift"].events)
-    assert suite["untold-taste"].strengths.hidden == 1.0
+    assert suite["latent-taste"].strengths.hidden == 1.0
     assert all(isinstance(e, Taste) and e.where.period and e.who.communities for e in suite["user-by-hour"].events)
 
 

@@ -1,4 +1,4 @@
-"""The order of a whole catalogue, worked by hand."""
+"""The ranking of a whole catalogue, computed by hand."""
 
 from __future__ import annotations
 

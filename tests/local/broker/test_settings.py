@@ -1,4 +1,4 @@
-"""What a node is told: alone, or as one of several on this machine."""
+"""Settings of a node: single, or one of several on this machine."""
 
 from __future__ import annotations
 

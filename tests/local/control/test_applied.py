@@ -1,4 +1,4 @@
-"""The command asks a real scorer on a real socket whether it obeys, by a key where the scorer asks for one."""
+"""The command asks a real scorer over a socket whether it has applied an order, with an API key if required."""
 
 from __future__ import annotations
 

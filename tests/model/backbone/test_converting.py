@@ -1,4 +1,4 @@
-"""Conversions in pretraining: what is asked of the examples, and what the entire-space towers tell."""
+"""Conversions in pretraining: what examples must hold, and what the entire-space towers predict."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def searching(world: World) -> Examples:
-    """The world's examples; a third of them search, and click what is of the genre they asked for."""
+    """The simulated examples; a third of them are searches with clicks on items of the requested genre."""
     examples, rng = world.examples, np.random.default_rng(1)
     query = np.where(rng.random(len(examples)) < 1 / 3, rng.integers(len(GENRES), size=len(examples)), NO_QUERY)
     fits = query == examples.item % len(GENRES)

@@ -32,7 +32,7 @@ MakeBackbone = Callable[..., FoundationBackbone]
 
 
 class NewScene:
-    """The world after its scene came up: two users, an item, a job and a genre that nobody had seen."""
+    """The simulated data with a new scene: two users, an item, a job and a genre that did not occur before."""
 
     def __init__(self, world: World) -> None:
         self.users = [

@@ -1,4 +1,4 @@
-"""A small world with a frozen model that fits it, and a monitor that is told what happens in it."""
+"""A small simulated stream with a frozen model that fits it, and a monitor that observes it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Raters:
 
 
 class Story:
-    """What a monitor says in a world."""
+    """The verdicts of a monitor on a simulated stream."""
 
     def __init__(self, seed: int = 0, reference: bool = True, config: DriftConfig | None = None) -> None:
         self.config = config or DriftConfig()

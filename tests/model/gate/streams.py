@@ -24,7 +24,7 @@ def micro_batch(
     live: float = 0.0,
     user: str = "",
 ) -> ScoredExamples:
-    """Requests of many users, labels drawn from what the frozen model says; the live arm is off by `live` logits."""
+    """Requests of many users, labels drawn by the frozen model; the live arm is off by `live` logits."""
     n = requests * ITEMS
     frozen = np.log(rate / (1 - rate)) - 0.4 + random.normal(size=n)
     label = (random.random(n) < 1 / (1 + np.exp(-frozen))).astype(np.float64)

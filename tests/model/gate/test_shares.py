@@ -1,4 +1,4 @@
-"""No user and no item weighs more in learning than its share."""
+"""No user and no item has more than its share of the weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learner refuses bad input by name, changes nothing then, and goes on from odd input."""
+"""The learner refuses invalid input by name without a change, and continues after degenerate input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels on the wire: all is checked, and refused by name; a record says what it was made with."""
+"""Serialised kernels: everything is checked and refused by name; a record holds its dependencies."""
 
 from __future__ import annotations
 

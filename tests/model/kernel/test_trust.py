@@ -1,4 +1,4 @@
-"""Trust: the arm that predicts gains weight, one that was wrong for long comes back, evidence moves the rest."""
+"""Trust: the arm that predicts gains weight, a wrong one recovers later, and evidence moves the resting weights."""
 
 from __future__ import annotations
 

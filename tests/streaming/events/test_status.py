@@ -1,4 +1,4 @@
-"""The status of a group: what goes to the page and comes back."""
+"""The status of a group, encoded and decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of one poll, with the backbone stood in for: our own order and our own retries."""
+"""The records of one poll, with a replaced backbone: order and retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topics that somebody deletes while ingest runs: it says which, and goes on when they are there again."""
+"""Topics deleted while ingest runs: it reports which, and continues once they exist again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker goes away in the middle of the stream and comes back: nothing is lost."""
+"""A broker outage in the middle of the stream loses nothing."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def marks(ingest: Running) -> list[Progress]:
 
 
 def check_marks(config: Config, ingest: Running) -> None:
-    """By the broker's own stamps: what a mark claims stands ahead of it."""
+    """Checks with the broker's timestamps that the records claimed by a mark precede it."""
     interactions = Topic(config, config.topics.interactions)
     eventually("all are read", lambda: len(interactions()) >= len(set(ingest.feedback())))
     appended = {

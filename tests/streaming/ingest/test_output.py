@@ -23,7 +23,7 @@ from streaming.retries import StoppedError
 
 
 class Producer:
-    """Fails as it is told, once per flush; a closed one is not used again."""
+    """Fails as configured, once per flush; a closed one is not used again."""
 
     def __init__(self, failures: list[KafkaError | None]) -> None:
         self.failures = failures

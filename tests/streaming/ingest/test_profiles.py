@@ -1,4 +1,4 @@
-"""Profiles of one poll on their way to the store, which is stood in for: our own order and our own retries."""
+"""Profiles of one poll on their way to a replaced store: order and retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ingest claims to have read: never more than stands in `traffic` ahead of the claim."""
+"""Read progress of ingest: it never claims more than precedes the mark in `traffic`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class World:
         self.owner = owners
 
     def notice(self, member: int) -> None:
-        """The member hears of the assignment; what is new to it begins where the group committed."""
+        """Notifies the member of its assignment; new partitions start at the committed offset."""
         own = {partition for partition in range(PARTITIONS) if self.owner[partition] == member}
         known = self.members[member].position
         self.members[member].position = {p: known.get(p, self.committed[p]) for p in own}

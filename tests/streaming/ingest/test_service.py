@@ -92,7 +92,7 @@ class Running:
         return [event.time for event in self.traffic() if isinstance(event, Tick)]
 
     def read_up_to(self) -> float:
-        """What the marks claim of the partition that is read least far; 0 while they do not tell of all."""
+        """The time that marks claim for the slowest partition; 0 until they cover all."""
         newest: dict[int, float] = {}
         for mark in self.traffic():
             if isinstance(mark, Progress):

@@ -1,4 +1,4 @@
-"""Keys of the kernel log: one group's kernel, snapshot and rows are told apart, whatever the key holds."""
+"""Keys of the kernel log: kernel, snapshot and rows of a group are distinguished for any key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learner's snapshot as bytes: what it refers to comes back, what cannot be used is refused with a cure."""
+"""The learner's snapshot as bytes: it round-trips, and an unusable one is refused with a remedy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def snapshot() -> GroupSnapshot:
 
 
 def written() -> dict[str, object]:
-    """A snapshot as it stands in the log."""
+    """A snapshot encoded as in the log."""
     return dict(msgspec.msgpack.decode(encode_snapshot(snapshot())))
 
 

@@ -1,4 +1,4 @@
-"""A process in which everything that can be told is told, whatever went wrong: `python -m ...exporter PORT`."""
+"""A process that exposes every metric with data, for each failure: `python -m ...exporter PORT`."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ FAULT_AT = 30
 
 
 def rising(per_minute: float) -> str:
-    """A counter that goes on at this pace throughout."""
+    """A counter that increases at this rate throughout."""
     return f"0+{per_minute}x{MINUTES}"
 
 
 def steady(value: float) -> str:
-    """A gauge that stands."""
+    """A constant gauge."""
     return f"{value}x{MINUTES}"
 
 

@@ -12,7 +12,7 @@ from streaming.monitoring.dashboards.files import FOLDER
 
 @dataclass(frozen=True)
 class PanelQuery:
-    """One expression and where it stands."""
+    """One expression of a dashboard and its panel."""
 
     dashboard: str
     where: str

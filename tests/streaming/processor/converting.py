@@ -58,7 +58,7 @@ def both_tasks(
     live: LiveConfig = LIVE,
     control: ControlUsers = NO_CONTROL,
 ) -> GroupMachine:
-    """A group of a backbone that tells conversions; `log` are the records that it reads again."""
+    """A group of a backbone with conversions; `log` are the records that it reads again."""
     return GroupMachine(
         "main",
         fingerprint=BACKBONE.fingerprint,

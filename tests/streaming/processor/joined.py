@@ -56,7 +56,7 @@ class Played:
     offset: int = 0
 
     def feed(self, record: Traffic, at: float | None = None) -> None:
-        """The next record, appended `at` or when it says."""
+        """Feeds the next record, appended `at` or at its own time."""
         joined = self.join.feed(self.offset, record, appended(record) if at is None else at)
         self.closed += joined.closed
         self.join.closed.learned(len(joined.closed), sum(len(closed.clicks) for closed in self.closed))

@@ -1,4 +1,4 @@
-"""Labels of conversions are judged as clicks are: what cannot be believed teaches nothing, and survives kills."""
+"""Labels of conversions are judged like clicks: doubtful ones are not learned, and kills change nothing."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_kills_at_any_record_change_no_bit_of_either_task(learned: GroupMachine,
 
 
 def harmful(records: Sequence[Traffic]) -> list[Traffic]:
-    """The live arm is sure of the contrary of what the frozen arm says."""
+    """The live arm predicts the opposite of the frozen arm with high confidence."""
     return [_sure(record) if isinstance(record, ConvertingImpression) else record for record in records]
 
 

@@ -1,4 +1,4 @@
-"""Drift in the machine: what the monitor is told, what it says goes out with the state, and a kill changes nothing."""
+"""Drift in the machine: inputs of the monitor, its output in the committed state, and kills that change nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHOWN = ShownStrata(SPACE, SPACE.domains())
 
 
 class Recorder(DriftMonitor):
-    """A monitor that keeps what it is told, and says what it is asked to say."""
+    """A monitor that records its inputs and returns given outputs."""
 
     def __init__(self, of: DriftMonitor) -> None:
         self.__dict__.update(of.__dict__)

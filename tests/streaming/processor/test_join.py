@@ -343,7 +343,7 @@ TIGHT = SMALL.model_copy(update={"max_bytes": 7_000, "feedback_bytes": 1_500, "h
 
 
 def fed(join: Join, records: Sequence[tuple[Traffic, float]], begin: int, end: int) -> list[object]:
-    """All that the join gives for the records from `begin` to `end`; every third closed request is taught."""
+    """Everything the join returns for the records from `begin` to `end`; every third closed request is learned."""
     given: list[object] = []
     for offset in range(begin, end):
         joined = join.feed(offset, *records[offset])

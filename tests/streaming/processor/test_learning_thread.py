@@ -1,4 +1,4 @@
-"""The learning thread: whatever looks at a machine does so where the machine stands still."""
+"""The learning thread: readers of a machine see it only between two records."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_full_snapshot_is_due_soon_after_decisions_but_not_for_each_decision()
 
 
 class HeardPace(SnapshotPace):
-    """Counts what it is told of."""
+    """Counts its notifications."""
 
     heard = 0
 

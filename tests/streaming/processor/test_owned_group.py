@@ -1,4 +1,4 @@
-"""A group in hand: which records follow on the state that was loaded."""
+"""An owned group: which records may follow the loaded state."""
 
 from __future__ import annotations
 

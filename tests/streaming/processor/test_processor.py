@@ -269,7 +269,7 @@ def health(config: Config) -> dict[str, str]:
 
 
 def overwrite(config: Config, topic: str, partition: int, key: bytes, value: bytes) -> None:
-    """As somebody else would who writes to our topics."""
+    """Writes to an internal topic, as another program could."""
     with make_producer(config.kafka) as producer:
         producer.send(topic, key=key, value=value, partition=partition).get(timeout=30)
 

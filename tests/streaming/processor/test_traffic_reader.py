@@ -1,4 +1,4 @@
-"""What a group's reader says of records that it refuses."""
+"""What a group's reader logs about refused records."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ START = start_of(LAYOUT, WIDTH)
 
 
 class TinyBackbone(nn.Module):
-    """Two layers: the smallest trunk that a kernel can stand before."""
+    """Two layers: the smallest network that a kernel can adapt."""
 
     width, content_width, has_conversion = WIDTH, CONTENT, False
 
@@ -194,5 +194,5 @@ def appended(value: bytes | None) -> float:
 
 
 def encoded(records: Sequence[Traffic]) -> list[bytes]:
-    """The records as they stand in the `traffic` topic."""
+    """The records encoded as in the `traffic` topic."""
     return [encode_traffic(record) for record in records]

@@ -44,7 +44,7 @@ STORE_AWAY = Path("the-store-is-away")
 
 
 def nowhere(rows: Sequence[LiveRow], scope: str) -> None:
-    """No feature store stands behind these tests."""
+    """Pushes nothing: these tests have no feature store."""
     if STORE_AWAY.exists():
         raise ConnectionError("the store is away")
 

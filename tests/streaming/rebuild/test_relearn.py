@@ -37,7 +37,7 @@ def flipped(records: Sequence[Traffic], span: Span) -> list[Traffic]:
 
 
 def learned(records: Sequence[Traffic], skip: Span | None = None) -> tuple[GroupMachine, dict[float, list[float]]]:
-    """The group behind all records, and the labels it was taught by the time of their requests."""
+    """The group after all records, and the labels it learned by the time of their requests."""
     values = [encode_traffic(record) for record in records]
     group, labels = machine(live=LiveConfig(), log=values), dict[float, list[float]]()
 

@@ -151,7 +151,7 @@ def packed(
     time: float = 0.0,
     depends_on: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A kernel as it stands in the log."""
+    """A kernel encoded as in the log."""
     info = KernelInfo(group, version, backbone.fingerprint, newest_event_time=time, examples=100 * version)
     start = start_of(backbone)
     made = kernel or make_kernel(version, start=start)
@@ -159,7 +159,7 @@ def packed(
 
 
 def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main",)) -> ActiveKernels:
-    """Kernels in use by `groups`, at a clock that stands at 1000 s."""
+    """Active kernels of `groups`, with a clock fixed at 1000 s."""
     return ActiveKernels(
         groups,
         lambda data: unpack_kernel(

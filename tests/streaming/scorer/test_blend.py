@@ -1,4 +1,4 @@
-"""Clicks and conversions in one answer: what is told of each item, and what the order is by."""
+"""Clicks and conversions in one response: the rates of each item, and the ranking."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class AbortableTransport(asyncio.Transport):
 
 @contextmanager
 def _connected(request_timeout_s: float) -> Iterator[tuple[BoundedProtocol, AbortableTransport]]:
-    """A protocol as uvicorn would have it, on a connection that a test has in its hand."""
+    """A protocol as uvicorn creates it, on a connection that the test controls."""
     config = uvicorn.Config(make_app(FakeBackend()), log_config=None)
     config.load()
     connections, transport = Connections(AccessConfig(request_timeout_s=request_timeout_s)), AbortableTransport()

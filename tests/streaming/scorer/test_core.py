@@ -99,7 +99,7 @@ def test_equal_scores_keep_the_callers_order(backbone: FoundationBackbone, kerne
 
 
 def _serves_frozen(backbone: FoundationBackbone, scored: Scored) -> None:
-    """The order and the scores are the frozen model's, and the log says so beside what the kernel would have given."""
+    """Checks that order and scores are the frozen model's, and that the log also holds the kernel's."""
     frozen = _frozen(backbone, ITEMS)
     impression, response = scored.impression, scored.response
     best_first = [ITEMS[i] for i in np.argsort(-np.array(frozen), kind="stable")]

@@ -1,4 +1,4 @@
-"""The follower of the kernel log, whose broker goes away on the way."""
+"""The follower of the kernel log during a broker outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators' orders on the real broker: every scorer obeys them, also one that starts afterwards."""
+"""Operators' orders on the real broker: every scorer applies them, also one that starts later."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from streaming.scorer.access import key_hash, new_key
 from streaming.scorer.page.answers import OLD_S, Answer, answers
 from streaming.scorer.page.history import (
     HORIZON_S,
-    MAX_HAPPENINGS,
+    MAX_DECISIONS,
     MAX_POINTS,
     MAX_STRATA,
     VERDICT,
@@ -98,12 +98,12 @@ def test_strata_and_decisions_are_bounded_and_only_new_ones_are_returned() -> No
     assert history.looks["main"].since(f"scene={MAX_STRATA}", 0)[2] == {}
     history.take(msgspec.structs.replace(look(NOW), group="unknown"))
     assert list(history.newest) == ["main"]
-    decisions = [Decision("held", "main", NOW + n, "gate") for n in range(MAX_HAPPENINGS + 50)]
-    history.hear(decisions)
-    history.hear(decisions[-1:])
-    assert history.told == MAX_HAPPENINGS + 50
-    assert history.after(0) == decisions[-MAX_HAPPENINGS:]
-    assert history.after(history.told - 2) == decisions[-2:]
+    decisions = [Decision("held", "main", NOW + n, "gate") for n in range(MAX_DECISIONS + 50)]
+    history.add_decisions(decisions)
+    history.add_decisions(decisions[-1:])
+    assert history.decision_count == MAX_DECISIONS + 50
+    assert history.after(0) == decisions[-MAX_DECISIONS:]
+    assert history.after(history.decision_count - 2) == decisions[-2:]
     assert history.after(10**15) == []
 
 
@@ -125,7 +125,7 @@ def test_a_stable_system_reports_it_and_what_it_cannot_judge() -> None:
 def test_drift_is_reported_with_its_domain_and_begin_across_changes_of_cause() -> None:
     history = StatusHistory(("main",))
     tell(history, NOW)
-    drift = answers([history.newest["main"]], [KERNEL], [], history.happenings, NOW)[0]
+    drift = answers([history.newest["main"]], [KERNEL], [], history.decisions, NOW)[0]
     assert drift.words == "Yes, in scene=home."
     assert drift.since == pytest.approx(NOW - (240 - NAMED) * EVERY_S)
     assert BEGINS < NAMED
@@ -254,8 +254,8 @@ async def test_status_and_history_return_only_new_values() -> None:
     tell(backend.told, NOW)
     async with asgi_client(backend) as client:
         first = (await client.get("/v1/status")).json()
-        assert first["groups"][0]["group"] == "main" and first["happenings"]
-        assert (await client.get(f"/v1/status?after={first['told']}")).json()["happenings"] == []
+        assert first["groups"][0]["group"] == "main" and first["decisions"]
+        assert (await client.get(f"/v1/status?after={first['decision_count']}")).json()["decisions"] == []
         past = (await client.get("/v1/history?group=main&stratum=scene=home")).json()
         assert len(past["time"]) == len(past["series"]["live_log_loss"]) == 240
         query = f"group=main&stratum=group&since={past['time'][-3]}"

@@ -1,4 +1,4 @@
-"""The page on the real broker: what stands in the topics is shown, and its orders are those of the command line."""
+"""The page on the real broker: it shows the records of the topics, and its orders equal those of the command line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_records_of_the_topics_are_shown_and_garbage_is_counted(
     async with running(config, backbone) as scorer:
         await scorer.ready()
         page = scorer.service.page
-        await scorer.until(lambda: page.status(0).unread == 3 and bool(page.status(0).happenings))
+        await scorer.until(lambda: page.status(0).unread == 3 and bool(page.status(0).decisions))
         assert page.status(0).problem is None
         assert page.past("main", "group", 0).time == [now - 10, now - 5]
         assert page.status(0).groups[0].time == now - 5
@@ -95,8 +95,8 @@ async def test_orders_from_the_page_are_applied_audited_and_limited_to_the_histo
         await order("resume")
         await scorer.version(5)
         kinds = ["rollback", "rollback", "pin", "freeze", "stop_learning", "resume"]
-        await scorer.until(lambda: len(scorer.service.page.status(0).happenings) == len(kinds))
-        assert [one.kind for one in scorer.service.page.status(0).happenings] == kinds
+        await scorer.until(lambda: len(scorer.service.page.status(0).decisions) == len(kinds))
+        assert [one.kind for one in scorer.service.page.status(0).decisions] == kinds
     decisions = await asyncio.to_thread(read_decisions, config, "main")
     assert [one.kind for one in decisions] == kinds
     assert {(one.by, one.detail["why"]) for one in decisions} == {("ann (no key)", "odd")}

@@ -1,4 +1,4 @@
-"""CLUE pretraining: what a view of a history is, what the contrast wants, and that users are told apart by it."""
+"""CLUE pretraining: views of a history, the contrastive loss, and that it separates users."""
 
 from __future__ import annotations
 
