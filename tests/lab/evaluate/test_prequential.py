@@ -81,7 +81,7 @@ def test_a_diverging_adapter_is_reported_by_name(prepared: tuple[ScriptedStream,
         run(Broken(), prepared[1], 64)
 
 
-class Told(Recorder):
+class RecordingAdapter(Recorder):
     """Records the examples that it learns, by time and item."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ def keys_of(batch: Any) -> list[tuple[float, float]]:
 
 
 def test_all_clicks_within_the_horizon_are_learned_in_the_end_and_none_beyond_it(pretrained: Pretrained) -> None:
-    data, told = prepare(small(LATE), pretrained, CONFIG), Told()
+    data, told = prepare(small(LATE), pretrained, CONFIG), RecordingAdapter()
     run(told, data, 64)
     late = data.corrected >= 0
     assert 0.1 < late.sum() / data.truth.sum() < 0.9

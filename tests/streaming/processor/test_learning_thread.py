@@ -121,7 +121,7 @@ def test_a_full_snapshot_is_due_soon_after_decisions_but_not_for_each_decision()
     assert pace.due
 
 
-class HeardPace(SnapshotPace):
+class CountingPace(SnapshotPace):
     """Counts its notifications."""
 
     heard = 0
@@ -133,7 +133,7 @@ class HeardPace(SnapshotPace):
 
 async def test_the_snapshot_pace_is_notified_of_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[BaseException] = []
-    pace = HeardPace(60, 60)
+    pace = CountingPace(60, 60)
     thread = thread_that_reports(failures, pace=pace)
     decided = [Decision("held", "main", 1.0, "gate", {})]
     monkeypatch.setattr(thread.machine, "take_decisions", lambda: decided)
