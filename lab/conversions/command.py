@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.conversions.tables import CvrReport, markdown, report_of, tables
-from lab.conversions.trial import try_conversions
+from lab.conversions.trial import run_conversion_trial
 from lab.evaluate.command import warm_up
 from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
@@ -44,7 +44,7 @@ def run_conversions(config: Config, order: ComparisonOptions, *, console: Consol
     _refuse_clicks_alone(plan)
     warm_up(plan, console)
     tasks = [(source, seed) for seed in plan.seeds for source in plan.sources]
-    trials = run_trials(plan, try_conversions, tasks, order.processes, console, title="conversions")
+    trials = run_trials(plan, run_conversion_trial, tasks, order.processes, console, title="conversions")
     streams = [source.name for source in plan.sources]
     report = report_of(sorted(trials, key=lambda trial: (streams.index(trial.stream), trial.seed)), plan.seeds)
     write_report(order.out, "conversions", report.to_json(), markdown(report))

@@ -71,7 +71,7 @@ class ConversionTrial:
     """By way."""
 
 
-def try_conversions(plan: Plan, source: Source, seed: int) -> ConversionTrial:
+def run_conversion_trial(plan: Plan, source: Source, seed: int) -> ConversionTrial:
     """Runs the trial, or reads it from the plan's folder."""
     limit_threads()
     path = trial_path(plan, source, seed, __name__, "conversions")

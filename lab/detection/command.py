@@ -14,7 +14,7 @@ from lab.detection.plays import pretrain
 from lab.detection.rows import DetectorReport, report_of
 from lab.detection.scenarios import Scenario, scenarios
 from lab.detection.tables import grid_table, markdown, missed, page, tables
-from lab.detection.trial import Trial, try_stream
+from lab.detection.trial import Trial, run_detection_trial
 from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
@@ -81,7 +81,7 @@ def execute(
         for _ in run_tasks(plan, pretrain, pairs):
             progress.advance(first)
         trials = []
-        for results in run_tasks(plan, partial(try_stream, configs=configs), tasks):
+        for results in run_tasks(plan, partial(run_detection_trial, configs=configs), tasks):
             progress.update(second, advance=1, note=f"{results[0].stream}, seed {results[0].seed}")
             trials.append(results)
     order = [scenario.name for scenario in chosen]

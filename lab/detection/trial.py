@@ -47,7 +47,9 @@ class Trial:
     drawn: Drawn | None
 
 
-def try_stream(plan: Plan, source: Source, seed: int, name: str, *, configs: Sequence[DriftConfig]) -> list[Trial]:
+def run_detection_trial(
+    plan: Plan, source: Source, seed: int, name: str, *, configs: Sequence[DriftConfig]
+) -> list[Trial]:
     """Plays the named stream unless a recording exists, and scores a monitor of each configuration on it."""
     recording = played(plan, source, seed, name)
     return [trial(name, seed, recording, config, draw=seed == plan.seeds[0]) for config in configs]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lab.encoders.rows import EncoderReport, report_of
 from lab.encoders.tables import delay_tables, markdown, sentences, tables
-from lab.encoders.trial import CLUE, NONE, EncoderTrial, try_encoder, with_encoder
+from lab.encoders.trial import CLUE, NONE, EncoderTrial, run_encoder_trial, with_encoder
 from lab.evaluate.command import warm_up
 from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
@@ -111,7 +111,7 @@ def execute(
         if named or source.script is None or encoder in ON_SCRIPTS
     ]
     trials = run_trials(
-        plan, try_encoder, tasks, processes, console, title=f"user encoders, history_delay_s {delay_s:g}",
+        plan, run_encoder_trial, tasks, processes, console, title=f"user encoders, history_delay_s {delay_s:g}",
         note=lambda one: f": {one.encoder}",
     )  # fmt: skip
     streams = [one.name for one in plan.sources]

@@ -80,7 +80,7 @@ def with_encoder(backbone: BackboneConfig, encoder: str, delay_s: float) -> Back
     return backbone.changed(user_encoder=encoder.removesuffix(CLUE), user_objective=objective, history_delay_s=delay_s)
 
 
-def try_encoder(plan: Plan, source: Source, seed: int, encoder: str, delay_s: float) -> EncoderTrial:
+def run_encoder_trial(plan: Plan, source: Source, seed: int, encoder: str, delay_s: float) -> EncoderTrial:
     """The trial of a user encoder whose histories in pretraining end `delay_s` early, unless it is kept."""
     limit_threads()
     backbone = with_encoder(plan.config.backbone, encoder, delay_s)

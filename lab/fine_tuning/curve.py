@@ -46,9 +46,9 @@ FREEZE: dict[str, tuple[Level, ...]] = {
     "fine-tune, L0 and L1 frozen": ("L0", "L1"),
     "fine-tune, L0 to L2 frozen": ("L0", "L1", "L2"),
 }
-OWN: tuple[MethodName, ...] = ("lora", "houlsby", "conure")
+SCENE_METHODS: tuple[MethodName, ...] = ("lora", "houlsby", "conure")
 """Ways in which the scene gets parameters of its own, and all levels are open to them."""
-INSIDE: tuple[MethodName, ...] = ("peterrec", "peterrec-parallel")
+SEQUENCE_METHODS: tuple[MethodName, ...] = ("peterrec", "peterrec-parallel")
 """Methods that change the inside of a sequence encoder, if the backbone has one."""
 
 
@@ -136,7 +136,7 @@ def methods_for(backbone: BackboneConfig) -> tuple[MethodName, ...]:
     """The methods that a backbone can take; two towers take none."""
     if backbone.trunk == "dssm":
         return ()
-    return OWN if backbone.user_encoder in ("none", "pool") else (*OWN, *INSIDE)
+    return SCENE_METHODS if backbone.user_encoder in ("none", "pool") else (*SCENE_METHODS, *SEQUENCE_METHODS)
 
 
 def _as_it_is(scene: _NewScene) -> Iterator[CurveRow]:

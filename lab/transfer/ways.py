@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained
-from lab.fine_tuning.curve import OWN, methods_for
+from lab.fine_tuning.curve import SCENE_METHODS, methods_for
 from lab.fine_tuning.scratch import from_scratch
 from lab.transfer.kernel import adapt_further, adapt_kernel
 from lab.transfer.scoring import TargetTrial, TransferRow, in_scene
@@ -35,7 +35,7 @@ FREEZE: dict[str, tuple[Level, ...]] = {
     "fine-tune, L0 and L1 frozen": ("L0", "L1"),
     "fine-tune, none frozen": (),
 }
-WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *OWN, SCRATCH)
+WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *SCENE_METHODS, SCRATCH)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ async def publish(config: Config, state: WholeState, decision: Decision) -> int:
     group = state.snapshot.group
     partition = config.partition_of(group)
     assert partition is not None
-    set_back(config, TopicPartition(config.topics.traffic, partition), state.snapshot.resume_offset)
+    reset_offset(config, TopicPartition(config.topics.traffic, partition), state.snapshot.resume_offset)
     writer = GroupWriter(config, group, partition)
     await writer.open()
     try:
@@ -78,7 +78,7 @@ def _transaction(state: WholeState, stored: StoredGroup, version: int, decision:
     )
 
 
-def set_back(config: Config, partition: TopicPartition, offset: int) -> None:
+def reset_offset(config: Config, partition: TopicPartition, offset: int) -> None:
     """Moves the processors' offset back to `offset` unless it is there or before. Raises ReplayError while they run."""
     retrying = Retrying(  # a new cluster must first create its topic of consumer offsets
         retry=retry_if_exception(lambda error: isinstance(error, KafkaError) and bool(error.retriable)),

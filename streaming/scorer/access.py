@@ -21,9 +21,9 @@ from streaming.events import DriftEvent, Event, FeedbackEvent, ImpressionEvent
 from streaming.monitoring import metrics
 from streaming.scorer.schema import RequestRefused
 
-NOBODY = "(none)"
+ANONYMOUS = "(none)"
 """Name of the caller in metrics if no keys are configured; no key's name can contain brackets."""
-_STRANGER = "(unknown)"
+_UNKNOWN_CALLER = "(unknown)"
 _BEARER = "bearer "
 _KEY_BYTES = 32
 _PREFIX = "dl_"
@@ -110,7 +110,7 @@ class AccessControl:
         fast."""
         caller = self._caller(authorization)
         wait = self._rate.wait(caller.name if caller is not None and self._keys else f"address {address}")
-        name = caller.name if caller is not None else _STRANGER
+        name = caller.name if caller is not None else _UNKNOWN_CALLER
         if wait > 0:
             _count(name, "limited")
             raise RequestRefused(
@@ -127,7 +127,7 @@ class AccessControl:
 
     def _caller(self, authorization: str) -> Caller | None:
         if not self._keys:
-            return Caller(NOBODY, _EVERY)
+            return Caller(ANONYMOUS, _EVERY)
         if authorization[: len(_BEARER)].lower() != _BEARER:
             return None
         sent = key_hash(authorization[len(_BEARER) :].strip()).encode()

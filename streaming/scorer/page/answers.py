@@ -43,30 +43,32 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def answers(
-    looks: Sequence[GroupStatus],
+    statuses: Sequence[GroupStatus],
     kernels: Sequence[CurrentKernel],
     refusals: Iterable[KernelRefusal],
     decisions: Reversible[Decision],
     now: float,
 ) -> list[Answer]:
     """The three answers from the newest statuses and the decisions, oldest first; `now` in seconds since the epoch."""
-    seen = [(look.group, domain) for look in looks for domain in look.domains]
+    domains = [(status.group, domain) for status in statuses for domain in status.domains]
     return [
-        _drifting(seen, decisions, many=len(kernels) > 1),
-        _handled(seen, kernels, many=len(kernels) > 1),
-        _broken(looks, seen, kernels, refusals, now),
+        _drifting(domains, decisions, many=len(kernels) > 1),
+        _handled(domains, kernels, many=len(kernels) > 1),
+        _broken(statuses, domains, kernels, refusals, now),
     ]
 
 
-_Seen = Sequence[tuple[str, DomainStatus]]
+_Domains = Sequence[tuple[str, DomainStatus]]
 
 
-def _with(seen: _Seen, *kinds: VerdictKind) -> list[tuple[str, DomainStatus]]:
+def _with(domains: _Domains, *kinds: VerdictKind) -> list[tuple[str, DomainStatus]]:
     """Domains with one of these verdicts, oldest first: single domains if there are any, else whole groups.
 
     A domain that only shares its group's verdict does not count as a single one.
     """
-    found = [(group, domain) for group, domain in seen if domain.verdict in kinds and "shares" not in domain.evidence]
+    found = [
+        (group, domain) for group, domain in domains if domain.verdict in kinds and "shares" not in domain.evidence
+    ]
     single = [(group, domain) for group, domain in found if domain.stratum != _WHOLE]
     return sorted(single or found, key=lambda pair: _time(pair[1].since))
 
@@ -76,7 +78,7 @@ def _time(since: float | None) -> float:
     return math.inf if since is None else since
 
 
-def _where(found: _Seen, *, many: bool) -> str:
+def _where(found: _Domains, *, many: bool) -> str:
     names = [
         (f"{group}: " if many else "") + ("the whole group" if domain.stratum == _WHOLE else domain.stratum)
         for group, domain in found
@@ -85,10 +87,10 @@ def _where(found: _Seen, *, many: bool) -> str:
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
-def _nothing_known(question: str, seen: _Seen) -> Answer | None:
-    if not seen:
+def _nothing_known(question: str, domains: _Domains) -> Answer | None:
+    if not domains:
         return Answer(question, "unknown", "Not known: no processor has reported yet.")
-    if all(domain.verdict == VerdictKind.TOO_LITTLE for _, domain in seen):
+    if all(domain.verdict == VerdictKind.TOO_LITTLE for _, domain in domains):
         return Answer(question, "unknown", "Not known yet: too few examples to judge any domain.")
     return None
 
@@ -105,31 +107,31 @@ def _began(group: str, domain: DomainStatus, decisions: Reversible[Decision]) ->
     return began
 
 
-def _drifting(seen: _Seen, decisions: Reversible[Decision], *, many: bool) -> Answer:
+def _drifting(domains: _Domains, decisions: Reversible[Decision], *, many: bool) -> Answer:
     question = "Is interest drifting?"
-    if (nothing := _nothing_known(question, seen)) is not None:
+    if (nothing := _nothing_known(question, domains)) is not None:
         return nothing
-    drifting = _with(seen, *_DRIFTING)
+    drifting = _with(domains, *_DRIFTING)
     if drifting:
-        tone: Tone = "bad" if _with(seen, VerdictKind.UNHANDLED) else "watch"
+        tone: Tone = "bad" if _with(domains, VerdictKind.UNHANDLED) else "watch"
         began = min(_began(group, domain, decisions) for group, domain in drifting)
         return Answer(
             question, tone, f"Yes, in {_where(drifting, many=many)}.", began if math.isfinite(began) else None
         )
-    judged = sum(domain.verdict != VerdictKind.TOO_LITTLE for _, domain in seen)
-    unjudged = len(seen) - judged
+    judged = sum(domain.verdict != VerdictKind.TOO_LITTLE for _, domain in domains)
+    unjudged = len(domains) - judged
     rest = f"; {unjudged} more have too few examples" if unjudged else ""
     return Answer(question, "good", f"No. Nothing drifts in the {judged} strata that can be judged{rest}.")
 
 
-def _handled(seen: _Seen, kernels: Sequence[CurrentKernel], *, many: bool) -> Answer:
+def _handled(domains: _Domains, kernels: Sequence[CurrentKernel], *, many: bool) -> Answer:
     question = "Does the kernel handle it?"
-    if (nothing := _nothing_known(question, seen)) is not None:
+    if (nothing := _nothing_known(question, domains)) is not None:
         return nothing
     if frozen := [kernel for kernel in kernels if kernel.frozen]:
         by = ", ".join(f"{kernel.group} ({kernel.by})" for kernel in frozen)
         return Answer(question, "watch", f"No kernel is served: an operator froze {by}.")
-    unhandled, handled = _with(seen, VerdictKind.UNHANDLED), _with(seen, VerdictKind.HANDLED)
+    unhandled, handled = _with(domains, VerdictKind.UNHANDLED), _with(domains, VerdictKind.HANDLED)
     if unhandled:
         words = f"Not yet in {_where(unhandled, many=many)}: {_made_good(unhandled[0][1])}."
         if handled:
@@ -138,7 +140,7 @@ def _handled(seen: _Seen, kernels: Sequence[CurrentKernel], *, many: bool) -> An
     if handled:
         words = f"Yes, in {_where(handled, many=many)}: {_made_good(handled[0][1])}."
         return Answer(question, "good", words, handled[0][1].since)
-    whole = next((domain for _, domain in seen if domain.stratum == _WHOLE), seen[0][1])
+    whole = next((domain for _, domain in domains if domain.stratum == _WHOLE), domains[0][1])
     return Answer(question, "good", f"There is no drift to handle; {_gain(whole)}.")
 
 
@@ -159,39 +161,41 @@ def _gain(domain: DomainStatus) -> str:
 
 
 def _broken(
-    looks: Sequence[GroupStatus],
-    seen: _Seen,
+    statuses: Sequence[GroupStatus],
+    domains: _Domains,
     kernels: Sequence[CurrentKernel],
     refusals: Iterable[KernelRefusal],
     now: float,
 ) -> Answer:
     question, many = "Did we break something?", len(kernels) > 1
     for kind, what in _FAULTS.items():
-        if found := _with(seen, kind):
+        if found := _with(domains, kind):
             return Answer(question, "bad", f"Yes: {what} in {_where(found, many=many)}.", found[0][1].since)
-    if old := [look for look in looks if now - look.wall > OLD_S]:
-        words = f"Something stands still: no status of {', '.join(look.group for look in old)} came for a while."
-        return Answer(question, "bad", words, min(look.wall for look in old))
+    if old := [status for status in statuses if now - status.wall > OLD_S]:
+        words = f"Something stands still: no status of {', '.join(status.group for status in old)} came for a while."
+        return Answer(question, "bad", words, min(status.wall for status in old))
     if recent := [refusal for refusal in refusals if now - refusal.time < _REFUSED_S]:
         newest = recent[-1]
         words = f"A kernel of {newest.group} was refused: {newest.reason}. The one before it is still served."
         return Answer(question, "watch", words, newest.time)
-    if stopped := _stopped(looks, kernels):
+    if stopped := _stopped(statuses, kernels):
         return Answer(question, "watch", stopped)
-    return _nothing_known(question, seen) or Answer(question, "good", "No sign of it: kernels, labels and inputs pass.")
+    return _nothing_known(question, domains) or Answer(
+        question, "good", "No sign of it: kernels, labels and inputs pass."
+    )
 
 
-def _stopped(looks: Sequence[GroupStatus], kernels: Sequence[CurrentKernel]) -> str:
-    for look in looks:
-        if look.held:
-            return f"The gate holds back new kernels of {look.group}; the last good one is served."
-        if (conversions := look.conversions) is not None and conversions.set_aside:
+def _stopped(statuses: Sequence[GroupStatus], kernels: Sequence[CurrentKernel]) -> str:
+    for status in statuses:
+        if status.held:
+            return f"The gate holds back new kernels of {status.group}; the last good one is served."
+        if (conversions := status.conversions) is not None and conversions.set_aside:
             where = ", ".join("the whole group" if stratum == _WHOLE else stratum for stratum in conversions.set_aside)
-            return f"Conversions of {look.group} are not believed in {where}: look at what sends them."
+            return f"Conversions of {status.group} are not believed in {where}: look at what sends them."
         if conversions is not None and conversions.held:
-            return f"The gate holds back new conversions of {look.group}: {conversions.held}."
-        if look.paused:
-            return f"Learning of {look.group} waits, because its feedback has not been read to the end."
+            return f"The gate holds back new conversions of {status.group}: {conversions.held}."
+        if status.paused:
+            return f"Learning of {status.group} waits, because its feedback has not been read to the end."
     for kernel in kernels:
         if not kernel.learning:
             return f"An operator ({kernel.by}) stopped the learning of {kernel.group}."

@@ -108,16 +108,16 @@ class StatusHistory:
     """Number of decisions so far, including those that were dropped."""
     unread: int = 0
     """Number of records that could not be decoded."""
-    looks: Mapping[str, StatusSeries] = field(default_factory=dict)
+    series_by_group: Mapping[str, StatusSeries] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.looks = {group: StatusSeries() for group in self.groups}
+        self.series_by_group = {group: StatusSeries() for group in self.groups}
 
     def take(self, status: GroupStatus) -> None:
         """Takes a status, unless its group is not configured."""
-        if status.group in self.looks:
+        if status.group in self.series_by_group:
             self.newest[status.group] = status
-            self.looks[status.group].add(status)
+            self.series_by_group[status.group].add(status)
 
     def add_decisions(self, decisions: Iterable[Decision]) -> None:
         """Takes decisions in the order of the topic; an immediate repetition counts once."""

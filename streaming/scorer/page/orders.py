@@ -10,7 +10,7 @@ from streaming.config import Config
 from streaming.control.history import ControlError, PastKernel, read_history_back
 from streaming.control.orders import Operator, read_order
 from streaming.events.decisions import Order
-from streaming.scorer.access import NOBODY
+from streaming.scorer.access import ANONYMOUS
 from streaming.scorer.page.views import OrderRequest
 from streaming.scorer.schema import RequestRefused
 from streaming.topic_scan import TopicScanError
@@ -20,7 +20,7 @@ _KEPT = "topics.history_retention_h says how long kernels are kept"
 
 def signed(by: str, key: str) -> str:
     """Name of who gave an order, for the audit: the name that the caller claims, and the name of the key used."""
-    name, proof = by.strip() or "somebody", "no key" if key == NOBODY else key
+    name, proof = by.strip() or "somebody", "no key" if key == ANONYMOUS else key
     return f"{name} ({proof})"
 
 

@@ -117,7 +117,7 @@ class PageView:
         Of the decisions it returns only those after the first `after`.
         """
         history, now = self._history, self._now()
-        looks = [history.newest[group] for group in history.groups if group in history.newest]
+        statuses = [history.newest[group] for group in history.groups if group in history.newest]
         kernels = [self._kernels.state(group) for group in self._kernels.groups]
         return StatusResponse(
             run=self._run,
@@ -127,9 +127,9 @@ class PageView:
             live_arm=self._live_arm,
             queries=self._reads_queries,
             may=list(may),
-            answers=answers(looks, kernels, self._kernels.refusals, history.decisions, now),
+            answers=answers(statuses, kernels, self._kernels.refusals, history.decisions, now),
             kernels=kernels,
-            groups=looks,
+            groups=statuses,
             decision_count=history.decision_count,
             decisions=history.after(after),
             alarms=list(history.alarms)[-_ALARMS:],
@@ -144,8 +144,8 @@ class PageView:
 
     def past(self, group: str, stratum: str, since: float) -> HistoryResponse:
         """The points of a stratum after event time `since`. Raises RequestRefused for an unknown group."""
-        looks = self._history.looks.get(group)
-        if looks is None:
+        series_by_group = self._history.series_by_group.get(group)
+        if series_by_group is None:
             raise RequestRefused("unknown_group", f"there is no kernel group {group!r}", 404)
-        time, kernel_version, series = looks.since(stratum, since)
+        time, kernel_version, series = series_by_group.since(stratum, since)
         return HistoryResponse(group, stratum, time, kernel_version, series)

@@ -16,7 +16,7 @@ from lab.conversion_start import clicked_log
 from lab.conversions.command import NoConversionsError, run_conversions
 from lab.conversions.known_conversions import KnownConversions, conversion_features
 from lab.conversions.tables import markdown, report_of
-from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, try_conversions
+from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, run_conversion_trial
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained, pretrain_on
@@ -113,13 +113,13 @@ def test_a_trial_has_every_method_learns_only_from_known_labels_and_runs_once(ti
     keys = {"requests": 300, "pretrain_requests": 300, "users": 40}
     source = Source("shop", script=script(DRIFT, conversions=SHOP, **keys).model_copy(update={"name": "shop"}))
     plan = replace(tiny, config=BOTH, sources=(source,))
-    made = try_conversions(plan, source, 0)
+    made = run_conversion_trial(plan, source, 0)
     assert set(made.figures) == set(WAYS)
     assert made.figures[FROZEN] != made.figures[POSTERIOR] != made.figures[COUNTERS]
     assert 0 < made.conversions < made.clicks
-    assert try_conversions(plan, source, 0) == made, "a finished trial was made again"
+    assert run_conversion_trial(plan, source, 0) == made, "a finished trial was made again"
     never = replace(plan, config=replace(BOTH, horizon_s=1e12))
-    untaught = try_conversions(never, source, 0).figures[POSTERIOR]
+    untaught = run_conversion_trial(never, source, 0).figures[POSTERIOR]
     assert untaught.cvr_auc == made.figures[FROZEN].cvr_auc, "a kernel learned from windows that had not closed"
 
 

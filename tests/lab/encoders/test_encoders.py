@@ -27,7 +27,7 @@ from lab.encoders.trial import (
     OVER_LIVE,
     ArmFigures,
     EncoderTrial,
-    try_encoder,
+    run_encoder_trial,
     with_encoder,
 )
 from lab.evaluate.known_labels import live_histories
@@ -105,10 +105,10 @@ def test_a_trial_has_every_arm_of_its_backbone_and_runs_once(tiny: Plan, monkeyp
     source = tiny.sources[0]
     delay = POOLED.history_delay_s
     plan = replace(tiny, config=replace(CONFIG, backbone=POOLED))
-    made = try_encoder(plan, source, 0, "pool", delay)
+    made = run_encoder_trial(plan, source, 0, "pool", delay)
     assert set(made.figures) == set(ARMS)
     assert worked_out == 2, "histories were worked out twice for an arm"
-    plain = try_encoder(tiny, source, 0, "none", delay)
+    plain = run_encoder_trial(tiny, source, 0, "none", delay)
     assert set(plain.figures) == {FROZEN, OVER_FROZEN}, "a model that reads no history has none to be live"
     assert made.figures[FROZEN] != made.figures[FROZEN_LIVE]
     assert made.with_history[FROZEN_LIVE] >= made.with_history[FROZEN] > 0 == plain.with_history[FROZEN_LIVE]
@@ -117,9 +117,9 @@ def test_a_trial_has_every_arm_of_its_backbone_and_runs_once(tiny: Plan, monkeyp
         for of_arm in made.slices.values():
             assert sum(of_arm[name].examples for name in by) == of_arm[ALL_USERS].examples
     assert made.pretrain_s is not None
-    again = try_encoder(plan, source, 0, "pool", delay)
+    again = run_encoder_trial(plan, source, 0, "pool", delay)
     assert repr(again) == repr(made), "a finished trial was made again"
-    other = try_encoder(plan, tiny.sources[1], 0, "pool", delay)
+    other = run_encoder_trial(plan, tiny.sources[1], 0, "pool", delay)
     assert other.pretrain_s is None, "the same first half was trained on twice"
 
 

@@ -12,7 +12,7 @@ import pytest
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan, make_plan
 from lab.fine_tuning.comparison import markdown, run_new_scene
-from lab.fine_tuning.curve import FREEZE, INSIDE, OWN, CurveRow, curve, methods_for
+from lab.fine_tuning.curve import FREEZE, SCENE_METHODS, SEQUENCE_METHODS, CurveRow, curve, methods_for
 from lab.fine_tuning.new_scene import EXAMPLES, scene_of
 from lab.fine_tuning.origin import TransferRefused
 from lab.streams import Chunk
@@ -79,7 +79,7 @@ def test_more_frozen_levels_train_fewer_numbers(rows: dict[str, CurveRow]) -> No
 
 def test_the_methods_start_as_the_extended_backbone_and_train_their_own_parameters(rows: dict[str, CurveRow]) -> None:
     grown, full = rows["tables grown, nothing trained"], rows["fine-tune, none frozen"]
-    for method in OWN:
+    for method in SCENE_METHODS:
         assert rows[method].log_loss[0] == grown.log_loss[0]
         assert 0 < rows[method].trained < full.trained
 
@@ -92,8 +92,8 @@ def test_a_sequence_encoder_is_patched_and_reads_user_histories(
     backbone = CONFIG.backbone.model_copy(update={"user_encoder": "gru4rec", "history_length": 4})
     config = replace(CONFIG, backbone=backbone)
     found = {row.way: row for row in curve(replace(plan, config=config), stream, 0, texts)}
-    assert {*INSIDE} < {*found}
-    for method in INSIDE:
+    assert {*SEQUENCE_METHODS} < {*found}
+    for method in SEQUENCE_METHODS:
         assert found[method].log_loss[0] == found["tables grown, nothing trained"].log_loss[0]
         assert found[method].trained > 0
 
@@ -120,5 +120,5 @@ def test_a_backbone_that_does_not_fit_the_methods_is_refused_by_its_key(
 
 def test_methods_are_compared_where_the_backbone_supports_them() -> None:
     assert methods_for(BackboneConfig(trunk="dssm")) == ()
-    assert methods_for(BackboneConfig()) == methods_for(BackboneConfig(user_encoder="pool")) == OWN
-    assert methods_for(BackboneConfig(user_encoder="sasrec")) == (*OWN, *INSIDE)
+    assert methods_for(BackboneConfig()) == methods_for(BackboneConfig(user_encoder="pool")) == SCENE_METHODS
+    assert methods_for(BackboneConfig(user_encoder="sasrec")) == (*SCENE_METHODS, *SEQUENCE_METHODS)

@@ -95,7 +95,7 @@ def test_a_time_that_jumps_back_or_is_missing_adds_nothing() -> None:
 def test_strata_and_decisions_are_bounded_and_only_new_ones_are_returned() -> None:
     history = StatusHistory(("main",))
     history.take(look(NOW, *(stratum(f"scene={n}", VerdictKind.STABLE) for n in range(MAX_STRATA + 9))))
-    assert history.looks["main"].since(f"scene={MAX_STRATA}", 0)[2] == {}
+    assert history.series_by_group["main"].since(f"scene={MAX_STRATA}", 0)[2] == {}
     history.take(msgspec.structs.replace(look(NOW), group="unknown"))
     assert list(history.newest) == ["main"]
     decisions = [Decision("held", "main", NOW + n, "gate") for n in range(MAX_DECISIONS + 50)]

@@ -17,8 +17,8 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("room", ALLOWED)
-def test_a_package_of_local_imports_only_its_declared_dependencies(room: str) -> None:
+def test_a_package_of_local_imports_only_its_declared_dependencies(package: str) -> None:
     imports = re.compile(r"^\s*(?:from|import) local\.(\w+)", re.MULTILINE)
-    for path in (LOCAL / room).glob("*.py"):
-        rooms = set(imports.findall(path.read_text(encoding="utf-8"))) & ALLOWED.keys()
-        assert rooms <= ALLOWED[room], f"{path} imports {rooms - ALLOWED[room]}"
+    for path in (LOCAL / package).glob("*.py"):
+        imported = set(imports.findall(path.read_text(encoding="utf-8"))) & ALLOWED.keys()
+        assert imported <= ALLOWED[package], f"{path} imports {imported - ALLOWED[package]}"
