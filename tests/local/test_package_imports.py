@@ -16,7 +16,7 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("room", ALLOWED)
+@pytest.mark.parametrize("package", ALLOWED)
 def test_a_package_of_local_imports_only_its_declared_dependencies(package: str) -> None:
     imports = re.compile(r"^\s*(?:from|import) local\.(\w+)", re.MULTILINE)
     for path in (LOCAL / package).glob("*.py"):
