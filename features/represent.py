@@ -198,8 +198,8 @@ class Representer:
             return self.encoder.batch(user, [item.encoded for item in of], facets, history, query)
 
         content, values = stacked([item.content for item in items]), stacked([item.values for item in items])
-        asked = RequestItems(domain, content, values)
-        live = torch.from_numpy(self.live(user_id, item_ids, asked, time))
+        request_items = RequestItems(domain, content, values)
+        live = torch.from_numpy(self.live(user_id, item_ids, request_items, time))
         with torch.inference_mode():
             if self._user_vectors is None:
                 x = round_representation(self.backbone.represent(batch(items)))
@@ -213,7 +213,7 @@ class Representer:
         of_clicks = Represented(x, live, torch.from_numpy(content), values, frozen)
         if not self.backbone.has_conversion:
             return of_clicks
-        cvr_live = torch.from_numpy(self.live(user_id, item_ids, asked, time, conversion_kind))
+        cvr_live = torch.from_numpy(self.live(user_id, item_ids, request_items, time, conversion_kind))
         return replace(of_clicks, cvr_logit=cvr, cvr_live=cvr_live)
 
     def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:

@@ -36,9 +36,9 @@ class _Sorted:
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> None:
         y, s = np.asarray(labels) > 0.5, np.asarray(scores, dtype=np.float64)
-        _, own = np.unique(np.asarray(lists), return_inverse=True)
-        order = np.lexsort((-s, own))
-        self.label, score, self.list = y[order], s[order], own[order]
+        _, index = np.unique(np.asarray(lists), return_inverse=True)
+        order = np.lexsort((-s, index))
+        self.label, score, self.list = y[order], s[order], index[order]
         first = np.diff(self.list, prepend=-1) != 0
         self.rank = np.arange(len(order)) - np.flatnonzero(first)[self.list]
         self._tied = np.cumsum(first | np.append(True, score[1:] != score[:-1])[: len(score)]) - 1
@@ -129,17 +129,17 @@ class ListWindow:
         if self._arms and set(scores) != self._arms:
             raise ValueError(f"arms changed from {sorted(self._arms)} to {sorted(scores)}")
         self._arms = set(scores)
-        _, own = np.unique(np.asarray(lists), return_inverse=True)
+        _, index = np.unique(np.asarray(lists), return_inverse=True)
         arrays = {arm: np.asarray(values) for arm, values in scores.items()}
-        self._added.append(_Added(np.asarray(labels), arrays, own))
-        self._items += len(own)
+        self._added.append(_Added(np.asarray(labels), arrays, index))
+        self._items += len(index)
         if self._items >= _JUDGED_ITEMS:
             self._judge()
 
     def _judge(self) -> None:
         if not self._items:
             return
-        added, self._added, self._items = _Added.joined([one for one in self._added if len(one.lists)]), [], 0
+        added, self._added, self._items = _Added.joined([part for part in self._added if len(part.lists)]), [], 0
         for arm, scores in added.scores.items():
             items = _Sorted(added.labels, scores, added.lists)
             kept = [items.auc(), *(items.ndcg(at) for at in NDCG_AT)]

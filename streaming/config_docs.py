@@ -139,7 +139,7 @@ def _toml_lines(model: BaseModel, section: tuple[str, ...]) -> Iterator[str]:
         else:
             yield from _comment(field.description)
             held = value if isinstance(value, tuple) else (value,)
-            hidden = value is None or any(isinstance(one, SecretStr) for one in held)
+            hidden = value is None or any(isinstance(element, SecretStr) for element in held)
             yield f"# {name} =" if hidden else f"{name} = {_toml(value)}"
     for name, table in tables:
         header = ".".join((*section, name))
@@ -221,7 +221,7 @@ def _annotation(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f"`{choice}`" for choice in arguments)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_annotation(one) for one in arguments if one is not type(None))
+        return " or ".join(_annotation(argument) for argument in arguments if argument is not type(None))
     if origin is tuple:
         inner = "table" if is_section(arguments[0]) else _annotation(arguments[0])
         return f"list of {inner}" if arguments[-1] is Ellipsis else f"list of {len(arguments)} {inner}s"

@@ -59,7 +59,7 @@ class Retrier:
         self._problem: str | None = None
 
     def until_done(
-        self, what: str, step: Callable[[], T], *, transient: tuple[type[Exception], ...] = (Exception,)
+        self, purpose: str, step: Callable[[], T], *, transient: tuple[type[Exception], ...] = (Exception,)
     ) -> T:
         """Returns the result of `step`. After a `transient` error, which is logged, the step is tried again.
 
@@ -73,7 +73,7 @@ class Retrier:
             assert state.outcome is not None
             error = state.outcome.exception()
             waited = state.seconds_since_start or 0.0
-            self._problem = f"{what} failing for {waited:.0f} s: {type(error).__name__}: {error}"
+            self._problem = f"{purpose} failing for {waited:.0f} s: {type(error).__name__}: {error}"
             log.warning("%s; trying again in %.1f s, nothing is skipped", self._problem, state.upcoming_sleep)
 
         retrying = Retrying(retry=retry_if_exception(passes), wait=self._wait, sleep=self._sleep, before_sleep=note)

@@ -146,13 +146,13 @@ def read_history(row: LiveRow | None) -> list[HistoryEvent]:
     return [] if row is None or row.tombstone else _events(_unpacked(row))
 
 
-def joined_history(spec: HistorySpec, one: LiveRow, other: LiveRow) -> LiveRow:
+def joined_history(spec: HistorySpec, first: LiveRow, second: LiveRow) -> LiveRow:
     """The joined history of a user who has one in two groups."""
-    past = _unpacked(one)
-    more = _unpacked(other)
+    past = _unpacked(first)
+    more = _unpacked(second)
     for tick, item_id, clicked in zip(more.ticks, more.items, more.clicked, strict=True):
         past.add(tick, item_id, bool(clicked), spec.length)
-    return _packed(one.key, past)
+    return _packed(first.key, past)
 
 
 def _events(past: _Past) -> list[HistoryEvent]:

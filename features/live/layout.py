@@ -102,8 +102,8 @@ class Crossing:
 
     def facet_keys(self, domain: Domain) -> list[str]:
         """Keys of the facet rows of a domain, one per facet; an undeclared value counts as `unknown`."""
-        asked = [(facet, getattr(domain, facet), values) for facet, values in self.facets]
-        return [f"{facet}={value if value in values else UNKNOWN}" for facet, value, values in asked]
+        facets_of_domain = [(facet, getattr(domain, facet), values) for facet, values in self.facets]
+        return [f"{facet}={value if value in values else UNKNOWN}" for facet, value, values in facets_of_domain]
 
     def facet_columns(self, domain: Domain) -> list[int]:
         """Indices of a domain's facet values among all of them, one per facet; an undeclared value is `unknown`."""
@@ -190,7 +190,7 @@ class LiveLayout:
         """Names of the columns of T."""
         parts = ("item", "user", "domain", "overall")
         per_half_life = [
-            *(f"{part}_{what}" for part in parts for what in ("residual", "confidence")),
+            *(f"{part}_{feature}" for part in parts for feature in ("residual", "confidence")),
             *(f"{part}_match" for part in parts[1:]),
         ]
         return (*(f"{name}_{half}" for name in per_half_life for half in HALF_LIVES), "ridge_mean", "ridge_deviation")
@@ -201,8 +201,8 @@ class LiveLayout:
         facets = [facet for facet, _ in self.crossing.facets]
         return (
             "rate",
-            *(f"{part}_{what}" for part in ("user", "item") for what in ("rate", "count")),
-            *(f"{facet}_{what}" for facet in facets for what in ("rate", "count")),
+            *(f"{part}_{feature}" for part in ("user", "item") for feature in ("rate", "count")),
+            *(f"{facet}_{feature}" for facet in facets for feature in ("rate", "count")),
             *(f"user_{facet}_rate" for facet in facets),
             *(f"user_{field}_rate" for field in self.crossing.fields),
             *(f"{facet}_{field}_rate" for facet in facets for field in self.crossing.fields),

@@ -61,12 +61,12 @@ def _taken(parent: ParentRows) -> Iterable[LiveRow]:
             yield row
 
 
-def _sum(layout: LiveLayout, one: LiveRow, other: LiveRow) -> LiveRow:
-    if one.kind == HISTORY:
-        return joined_history(layout.history, one, other)
-    newest = max(one.updated_at, other.updated_at)
-    values = _decayed(layout, one, newest) + _decayed(layout, other, newest)
-    return LiveRow(one.kind, one.key, newest, values.astype(np.float32))
+def _sum(layout: LiveLayout, first: LiveRow, second: LiveRow) -> LiveRow:
+    if first.kind == HISTORY:
+        return joined_history(layout.history, first, second)
+    newest = max(first.updated_at, second.updated_at)
+    values = _decayed(layout, first, newest) + _decayed(layout, second, newest)
+    return LiveRow(first.kind, first.key, newest, values.astype(np.float32))
 
 
 def _decayed(layout: LiveLayout, row: LiveRow, newest: float) -> Doubles:

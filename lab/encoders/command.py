@@ -95,7 +95,10 @@ def _sources(order: ComparisonOptions) -> list[Source]:
     if order.streams or order.quick:
         return choose(order.streams, quick=order.quick)
     scripts = choose(NamedStreams(suite="scripted"), quick=False)
-    return [*map(movielens_source, (MOVIELENS, MOVIELENS_SESSIONS)), *(one for one in scripts if one.name in SCRIPTS)]
+    return [
+        *map(movielens_source, (MOVIELENS, MOVIELENS_SESSIONS)),
+        *(source for source in scripts if source.name in SCRIPTS),
+    ]
 
 
 def execute(
@@ -112,7 +115,7 @@ def execute(
     ]
     trials = run_trials(
         plan, run_encoder_trial, tasks, processes, console, title=f"user encoders, history_delay_s {delay_s:g}",
-        note=lambda one: f": {one.encoder}",
+        note=lambda trial: f": {trial.encoder}",
     )  # fmt: skip
-    streams = [one.name for one in plan.sources]
-    return sorted(trials, key=lambda one: (streams.index(one.stream), encoders.index(one.encoder), one.seed))
+    streams = [trial.name for trial in plan.sources]
+    return sorted(trials, key=lambda trial: (streams.index(trial.stream), encoders.index(trial.encoder), trial.seed))

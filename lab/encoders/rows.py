@@ -105,83 +105,83 @@ def better(stream: StreamOfEncoders, arm: str) -> list[str]:
 
 def report_of(trials: Sequence[EncoderTrial], delay_s: float) -> EncoderReport:
     """The report on all streams, encoders and seeds, at one delay."""
-    streams = dict.fromkeys(one.stream for one in trials)
+    streams = dict.fromkeys(trial.stream for trial in trials)
     return EncoderReport(
-        seeds=tuple(sorted({one.seed for one in trials})),
+        seeds=tuple(sorted({trial.seed for trial in trials})),
         delay_s=delay_s,
-        streams=tuple(_stream(name, [one for one in trials if one.stream == name]) for name in streams),
+        streams=tuple(_stream(name, [trial for trial in trials if trial.stream == name]) for name in streams),
     )
 
 
 def _stream(name: str, trials: Sequence[EncoderTrial]) -> StreamOfEncoders:
     of = {
-        encoder: sorted((one for one in trials if one.encoder == encoder), key=lambda one: one.seed)
-        for encoder in dict.fromkeys(one.encoder for one in trials)
+        encoder: sorted((trial for trial in trials if trial.encoder == encoder), key=lambda trial: trial.seed)
+        for encoder in dict.fromkeys(trial.encoder for trial in trials)
     }
     none = of[NONE]
     arms = [
         ArmRow(
             encoder,
             arm,
-            {figure: interval(_values(own, arm, figure)) for figure in FIGURES},
-            {figure: _difference(own, arm, none, _LIKE[arm], figure) for figure in FIGURES},
+            {figure: interval(_values(of_encoder, arm, figure)) for figure in FIGURES},
+            {figure: _difference(of_encoder, arm, none, _LIKE[arm], figure) for figure in FIGURES},
         )
-        for encoder, own in of.items()
+        for encoder, of_encoder in of.items()
         for arm in ARMS
-        if arm in own[0].figures
+        if arm in of_encoder[0].figures
     ]
     shares = [
         KernelShare(
             encoder,
             figure,
-            history=_difference(own, FROZEN_LIVE, none, FROZEN, figure),
+            history=_difference(of_encoder, FROZEN_LIVE, none, FROZEN, figure),
             kernel=_difference(none, OVER_FROZEN, none, FROZEN, figure),
-            both=_difference(own, OVER_LIVE, none, FROZEN, figure),
-            on_top=_difference(own, OVER_LIVE, own, FROZEN_LIVE, figure),
+            both=_difference(of_encoder, OVER_LIVE, none, FROZEN, figure),
+            on_top=_difference(of_encoder, OVER_LIVE, of_encoder, FROZEN_LIVE, figure),
         )
-        for encoder, own in of.items()
+        for encoder, of_encoder in of.items()
         if encoder != NONE
         for figure in FIGURES
     ]
-    costs = tuple(_cost(own, none) for own in of.values())
+    costs = tuple(_cost(of_encoder, none) for of_encoder in of.values())
     return StreamOfEncoders(name, tuple(arms), tuple(shares), costs, tuple(_slices(of)))
 
 
 def _slices(of: Mapping[str, Sequence[EncoderTrial]]) -> Iterator[UserSlices]:
     """Both arms with a live history of every encoder against none, and with CLUE against the same encoder without."""
-    for encoder, own in of.items():
+    for encoder, of_encoder in of.items():
         plain = encoder.removesuffix(CLUE)
         for against in dict.fromkeys([NONE, *([plain] if plain in of else [])]):
             for arm in (FROZEN_LIVE, OVER_LIVE):
                 if encoder == against:
                     continue
-                mine = {one.seed: one.slices[arm] for one in own}
+                mine = {trial.seed: trial.slices[arm] for trial in of_encoder}
                 like = _LIKE[arm] if against == NONE else arm
-                theirs = {one.seed: one.slices[like] for one in of[against]}
+                theirs = {trial.seed: trial.slices[like] for trial in of[against]}
                 yield UserSlices(encoder, against, arm, slice_sizes(mine), slice_figures(mine, above=theirs))
 
 
 _LIKE = {FROZEN: FROZEN, FROZEN_LIVE: FROZEN, OVER_FROZEN: OVER_FROZEN, OVER_LIVE: OVER_FROZEN}
 
 
-def _cost(own: Sequence[EncoderTrial], none: Sequence[EncoderTrial]) -> EncoderCost:
+def _cost(trials: Sequence[EncoderTrial], baseline: Sequence[EncoderTrial]) -> EncoderCost:
     return EncoderCost(
-        own[0].encoder,
-        interval([one.request_ms for one in own]),
-        interval([one.request_ms - base.request_ms for one, base in zip(own, none, strict=True)]),
-        interval([one.pretrain_s for one in own if one.pretrain_s is not None]),
-        with_history=interval([one.with_history[FROZEN_LIVE] for one in own]).mean,
-        left=interval([one.with_history[FROZEN] for one in own]).mean,
+        trials[0].encoder,
+        interval([trial.request_ms for trial in trials]),
+        interval([trial.request_ms - base.request_ms for trial, base in zip(trials, baseline, strict=True)]),
+        interval([trial.pretrain_s for trial in trials if trial.pretrain_s is not None]),
+        with_history=interval([trial.with_history[FROZEN_LIVE] for trial in trials]).mean,
+        left=interval([trial.with_history[FROZEN] for trial in trials]).mean,
     )
 
 
 def _values(trials: Sequence[EncoderTrial], arm: str, figure: str) -> list[float]:
-    return [float(getattr(one.figures[arm], figure)) for one in trials]
+    return [float(getattr(trial.figures[arm], figure)) for trial in trials]
 
 
 def _difference(
-    own: Sequence[EncoderTrial], arm: str, other: Sequence[EncoderTrial], other_arm: str, figure: str
+    trials: Sequence[EncoderTrial], arm: str, baseline: Sequence[EncoderTrial], baseline_arm: str, figure: str
 ) -> Interval:
     """The mean difference of a figure between two arms, paired by seed, with its interval."""
-    both = zip(_values(own, arm, figure), _values(other, other_arm, figure), strict=True)
+    both = zip(_values(trials, arm, figure), _values(baseline, baseline_arm, figure), strict=True)
     return interval([mine - theirs for mine, theirs in both])

@@ -152,8 +152,8 @@ def _request_ms(pretrained: Pretrained, chunk: Chunk, past: PastEvents | None) -
     for request in np.linspace(0, len(chunk) - 1, _TIMED).astype(np.int64).tolist():
         domain = torch.from_numpy(chunk.domain[request : request + 1])
         history = None if past is None else profiles.history(past, torch.from_numpy(first[request : request + 1]))
-        asked = None if chunk.query is None else torch.from_numpy(chunk.query[request : request + 1])
-        batch = profiles.batch(torch.from_numpy(chunk.user[request : request + 1]), candidates, domain, history, asked)
+        query = None if chunk.query is None else torch.from_numpy(chunk.query[request : request + 1])
+        batch = profiles.batch(torch.from_numpy(chunk.user[request : request + 1]), candidates, domain, history, query)
         begun = time.process_time()
         backbone.predict(round_representation(backbone.represent(batch)), domain)
         taken.append(time.process_time() - begun)

@@ -19,7 +19,7 @@ from lab.streams import StreamError
 from lab.streams.sources import NamedStreams, Source, choose, movielens_source
 from lab.text_models.encoders import TEXT_MODELS, TextModel, cost_of, text_encoder
 from lab.text_models.table import TextModelReport, markdown, report_of, tables
-from lab.text_models.trial import TRIAL, TextTrial, known_by, try_text_model
+from lab.text_models.trial import TRIAL, TextTrial, known_by, run_text_trial
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
 
@@ -49,8 +49,8 @@ def run_text_models(
     texts = _texts(plan)
     for name in bases:  # once, before the processes would all do it
         text_encoder(name, plan.cache_dir).encode(texts)
-    tried = execute(plan, chosen, console, order.processes)
-    report = report_of(tried, [cost_of(name, plan.cache_dir, texts) for name in bases])
+    trials = execute(plan, chosen, console, order.processes)
+    report = report_of(trials, [cost_of(name, plan.cache_dir, texts) for name in bases])
     write_report(order.out, "text-models", report.to_json(), markdown(report))
     show_tables(tables(report), console)
     print_location(order.out / "text-models.md", time.monotonic() - begun, console)
@@ -78,10 +78,10 @@ def _texts(plan: Plan) -> list[str]:
     """The texts of all streams' items. Raises StreamError for a stream without any."""
     texts: list[str] = []
     for source in plan.sources:
-        of_stream = [item.text for item in source.open(plan.seeds[0], plan.cache_dir).catalogue.items]
-        if not any(text.strip() for text in of_stream):
+        item_texts = [item.text for item in source.open(plan.seeds[0], plan.cache_dir).catalogue.items]
+        if not any(text.strip() for text in item_texts):
             raise StreamError(f"{source.name}: no item has a text, so there is nothing to encode: name another stream")
-        texts += of_stream
+        texts += item_texts
     return texts
 
 
@@ -89,9 +89,15 @@ def execute(plan: Plan, models: Sequence[str], console: Console, processes: int)
     """Every variant on every stream and seed; in the order of streams, then variants, then seeds."""
     variants = [("", "id"), *((model, by) for by in ("text", "both") for model in models)]
     tasks = [(source, seed, model, by) for seed in plan.seeds for source in plan.sources for model, by in variants]
-    tried = run_trials(
-        plan, try_text_model, tasks, processes, console, title="backbones", note=lambda one: f": {one.model} {one.by}"
+    trials = run_trials(
+        plan,
+        run_text_trial,
+        tasks,
+        processes,
+        console,
+        title="backbones",
+        note=lambda trial: f": {trial.model} {trial.by}",
     )
     streams = [source.name for source in plan.sources]
-    tried.sort(key=lambda t: (streams.index(t.stream), variants.index((t.model, t.by)), t.seed))
-    return [*tried, *(one.anew for one in tried if one.anew is not None)]
+    trials.sort(key=lambda t: (streams.index(t.stream), variants.index((t.model, t.by)), t.seed))
+    return [*trials, *(trial.anew for trial in trials if trial.anew is not None)]

@@ -50,26 +50,26 @@ class TextModelReport:
         return data
 
 
-def report_of(tried: Sequence[TextTrial], costs: Sequence[TextEncoderCost]) -> TextModelReport:
+def report_of(trials: Sequence[TextTrial], costs: Sequence[TextEncoderCost]) -> TextModelReport:
     """The report on the trials of all streams, seeds and variants, in any order."""
-    seeds = tuple(sorted({one.seed for one in tried}))
-    variants = dict.fromkeys((one.stream, one.model, one.by) for one in tried)
-    by_variant = {key: {t.seed: t for t in tried if (t.stream, t.model, t.by) == key} for key in variants}
+    seeds = tuple(sorted({trial.seed for trial in trials}))
+    variants = dict.fromkeys((trial.stream, trial.model, trial.by) for trial in trials)
+    by_variant = {key: {t.seed: t for t in trials if (t.stream, t.model, t.by) == key} for key in variants}
     rows = [_row(runs, by_variant[stream, "", "id"]) for (stream, _, _), runs in by_variant.items()]
     return TextModelReport(seeds, tuple(rows), tuple(costs))
 
 
 def _row(runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial]) -> TextModelRow:
     first = next(iter(runs.values()))
-    own, base = ({seed: one.slices for seed, one in of.items()} for of in (runs, by_id))
+    of_model, by_id_slices = ({seed: trial.slices for seed, trial in of.items()} for of in (runs, by_id))
     return TextModelRow(
         stream=first.stream,
         model=first.model,
         by=first.by,
-        cpu_s=float(np.mean([one.cpu_s for one in runs.values()])),
-        examples=slice_sizes(own),
-        figures=slice_figures(own),
-        above_id=slice_figures(own, above=base),
+        cpu_s=float(np.mean([trial.cpu_s for trial in runs.values()])),
+        examples=slice_sizes(of_model),
+        figures=slice_figures(of_model),
+        above_id=slice_figures(of_model, above=by_id_slices),
         folders=tuple(runs[seed].folder for seed in sorted(runs) if runs[seed].folder),
     )
 
@@ -89,7 +89,7 @@ def tables(report: TextModelReport) -> Iterator[NamedTable]:
     yield (
         "What a text encoder costs",
         head,
-        [[one.name, f"{one.width:,}", f"{one.parameters:,}", f"{one.ms_per_text:.2f}"] for one in report.costs],
+        [[cost.name, f"{cost.width:,}", f"{cost.parameters:,}", f"{cost.ms_per_text:.2f}"] for cost in report.costs],
     )
 
 

@@ -55,7 +55,7 @@ class TextTrial:
     """A second backbone, pretrained on the frozen vectors of the encoder that was tuned with the first."""
 
 
-def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
+def run_text_trial(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
     """Pretrains on the first half and measures on the live half, unless that was done before."""
     limit_threads()
     path = _path(plan, source, seed, model, by)

@@ -129,13 +129,13 @@ class TunedText(nn.Module):
         """The encoder's vectors of distinct texts by their numbers `(t,)`, `(t, width)`; zeros for the blank text."""
         group, row = self.lower.group[number], self.lower.row[number]
         weights, at, parts = self.top.weights(), [], []
-        for one in torch.unique(group).tolist():
-            (mine,) = torch.where(group == one)
+        for group_number in torch.unique(group).tolist():
+            (mine,) = torch.where(group == group_number)
             at.append(mine)
-            if one < 0:
+            if group_number < 0:
                 parts.append(torch.zeros(len(mine), self.top.width))
             else:
-                parts.append(self.top(self.lower.states[one][row[mine]], weights))
+                parts.append(self.top(self.lower.states[group_number][row[mine]], weights))
         return torch.cat(parts)[torch.cat(at).argsort()]
 
 
@@ -155,8 +155,8 @@ class Tuning:
         tuning = Tuning(encoder, tuned, LowerStates.of(encoder, texts, tuned))
         probe = list(tuning.lower.place)[:_PROBED]
         with torch.no_grad():
-            own = tuning.text_aspect(nn.Identity()).eval()(torch.from_numpy(tuning.numbers(probe))).numpy()
-        if not np.allclose(own, encoder.encode(probe), atol=_NEAR):
+            expected = tuning.text_aspect(nn.Identity()).eval()(torch.from_numpy(tuning.numbers(probe))).numpy()
+        if not np.allclose(expected, encoder.encode(probe), atol=_NEAR):
             raise UnknownTextModelError(f"{encoder.model}: its top layers need more than what is below them gives")
         return tuning
 
@@ -188,7 +188,12 @@ class Tuning:
         with torch.no_grad():
             for name, value in trained.item_text.top.weights().items():
                 layers.get_parameter(name).copy_(value)
-        told = {"encoder": self.encoder.model, "layers_tuned": self.tuned, "backbone": trained.fingerprint, **lineage}
+        metadata = {
+            "encoder": self.encoder.model,
+            "layers_tuned": self.tuned,
+            "backbone": trained.fingerprint,
+            **lineage,
+        }
         with whole_folder(folder) as scratch:
             network.save(str(scratch), create_model_card=False)
-            (scratch / LINEAGE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            (scratch / LINEAGE).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")

@@ -55,8 +55,8 @@ def maximum_mean_discrepancy(x: Tensor, domain: Tensor) -> Tensor:
     distance = torch.cdist(x, x).square()
     kernel = torch.exp(-distance / distance.detach().median().clamp(min=1e-6))
     within = members @ kernel @ members.T
-    own = within.diagonal()
-    return _mean_over_pairs(own[:, None] + own[None, :] - 2 * within)
+    diagonal = within.diagonal()
+    return _mean_over_pairs(diagonal[:, None] + diagonal[None, :] - 2 * within)
 
 
 def alignment(kind: Alignment, x: Tensor, domain: Tensor) -> Tensor:

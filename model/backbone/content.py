@@ -173,11 +173,11 @@ class _TasteFit:
     def run(self, steps: int) -> ContentReport:
         users = torch.randperm(len(self.events.count), generator=self.generator)
         held = users[: max(4, round(_HELD_OUT * len(users)))]
-        taught = users[len(held) :]
+        train_users = users[len(held) :]
         tests = [self.events.draw(held, self.generator) for _ in range(16)]
         best, kept = float("inf"), self.average
         for step in range(1, steps + 1):
-            picked = taught[torch.randint(len(taught), (_USERS,), generator=self.generator)]
+            picked = train_users[torch.randint(len(train_users), (_USERS,), generator=self.generator)]
             loss = self._loss(self.events.draw(picked, self.generator))
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -75,7 +75,7 @@ class InputSchema:
         if Path(self.text_model).name != Path(pretrained.text_model).name:
             clauses.append(f"features.text_model is {self.text_model!r}, pretraining had {pretrained.text_model!r}")
         for key in ("item_aspects", "query_aspects"):
-            now, then = (", ".join(getattr(one, key)) or "empty" for one in (self, pretrained))
+            now, then = (", ".join(getattr(schema, key)) or "empty" for schema in (self, pretrained))
             if now != then:
                 clauses.append(f"backbone.{key} is {now}, pretraining had {then}")
         return clauses

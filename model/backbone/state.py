@@ -54,8 +54,8 @@ def check_state(module: nn.Module) -> None:
 def _persistent(module: nn.Module) -> Iterator[str]:
     """Names of all parameters and persistent buffers, all of which `state_dict` must hold."""
     for path, part in module.named_modules(remove_duplicate=False):
-        own = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
-        for name, _ in own:
+        tensors = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+        for name, _ in tensors:
             if name not in part._non_persistent_buffers_set:
                 yield f"{path}.{name}" if path else name
 
@@ -106,7 +106,7 @@ def _hidden(value: Any, registered: Set[int], modules: Set[int], depth: int) -> 
         inner = list(value)
     elif type(value).__module__ not in ("builtins", "torch") and hasattr(value, "__dict__") and not callable(value):
         inner = list(vars(value).values())
-    kinds = (_hidden(one, registered, modules, depth - 1) for one in inner)
+    kinds = (_hidden(item, registered, modules, depth - 1) for item in inner)
     return next((kind for kind in kinds if kind is not None), None)
 
 

@@ -97,7 +97,7 @@ class InputWatch:
 
     def _begin(self, values: Doubles, strata: NDArray[np.int64]) -> None:
         self._first.append(np.column_stack([values, strata]))
-        if sum(len(one) for one in self._first) < _FIRST:
+        if sum(len(block) for block in self._first) < _FIRST:
             return
         whole, self._first = np.concatenate(self._first), []
         values, strata = whole[:, : len(WATCHED)], whole[:, len(WATCHED) :].astype(np.int64)

@@ -32,8 +32,14 @@ class Latches:
             return []
         self._standing |= fired
         return [
-            Alarm(*self._measures[one][:2], self._names[n], time, float(values[one, n]), self._measures[one][2])
-            for one, n in np.argwhere(fired).tolist()
+            Alarm(
+                *self._measures[stratum][:2],
+                self._names[n],
+                time,
+                float(values[stratum, n]),
+                self._measures[stratum][2],
+            )
+            for stratum, n in np.argwhere(fired).tolist()
         ]
 
     def of(self, stratum: int) -> list[str]:

@@ -30,16 +30,16 @@ def dependencies(start: KernelStart, domain_sizes: tuple[int, int, int]) -> dict
     }
 
 
-def differing(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def differing(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Keys whose values differ or that only one side has, sorted."""
-    return [key for key in sorted({*stored, *own}) if stored.get(key, _MISSING) != own.get(key, _MISSING)]
+    return [key for key in sorted({*stored, *current}) if stored.get(key, _MISSING) != current.get(key, _MISSING)]
 
 
-def difference(stored: Mapping[str, Any], own: Mapping[str, Any], where: str) -> str:
+def difference(stored: Mapping[str, Any], current: Mapping[str, Any], where: str) -> str:
     """A clause for each differing key ("live.width is 41 in the record, 50 here"); empty if all agree."""
     return "; ".join(
-        f"{key} is {_shown(stored.get(key, _MISSING))} in the {where}, {_shown(own.get(key, _MISSING))} here"
-        for key in differing(stored, own)
+        f"{key} is {_shown(stored.get(key, _MISSING))} in the {where}, {_shown(current.get(key, _MISSING))} here"
+        for key in differing(stored, current)
     )
 
 

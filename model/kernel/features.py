@@ -85,8 +85,8 @@ class FeatureMap:
         The matching is computed as the bilinear form `v+'(a + M'z)`, so the crossed features need not be formed.
         """
         shown = self.descriptor(inputs.values, inputs.frozen_logit)
-        asked = torch.addmm(form.shown, self.compression(inputs.x), form.matched)
-        return inputs.frozen_logit + self._direct(inputs) @ form.change + (shown * asked).sum(1)
+        matched = torch.addmm(form.shown, self.compression(inputs.x), form.matched)
+        return inputs.frozen_logit + self._direct(inputs) @ form.change + (shown * matched).sum(1)
 
     def form(self, weights: Tensor) -> BilinearForm:
         """Converts weights w `(p,)` to the form that `logit` uses, once per kernel."""

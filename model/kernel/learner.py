@@ -193,7 +193,7 @@ class Learner:
         this is `restore`. Raises ContainerError as `check` does.
         """
         whole = [self._read(data) for data in snapshots]
-        read = [one for one in whole if one[0].examples] or whole[:1]
+        read = [part for part in whole if part[0].examples] or whole[:1]
         if len(read) == 1:
             return self._take(*read[0])
         counts = [state.examples for state, _, _ in read]

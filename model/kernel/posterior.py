@@ -137,7 +137,7 @@ class Posterior:
         base = (1 - len(parts) - left) * self.prior * self.prior_mean
         vectors = [left * vector + base[: len(vector)] for vector in self.vectors]
         for part, _ in parts:
-            vectors = [one + other for one, other in zip(vectors, part.vectors, strict=True)]
+            vectors = [own_vector + other for own_vector, other in zip(vectors, part.vectors, strict=True)]
         return self._with(precision, _factor(precision), vectors)
 
     def nats(self) -> float:

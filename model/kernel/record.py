@@ -120,13 +120,14 @@ def _info(metadata: dict[str, Any]) -> KernelInfo:
     return info
 
 
-def _check_dependencies(metadata: dict[str, Any], own: Mapping[str, Any]) -> None:
+def _check_dependencies(metadata: dict[str, Any], current: Mapping[str, Any]) -> None:
     stored = metadata.get("depends_on")
     if not isinstance(stored, dict):
         raise KernelRefused("garbage", "metadata: depends_on is no table of keys")
-    keys = differing(stored, own)
+    keys = differing(stored, current)
     if keys:
         raise KernelRefused(
             "configuration",
-            f"{difference(stored, own, 'record')}: give processor and scorer the same {sections(keys)} configuration",
+            f"{difference(stored, current, 'record')}: give processor and scorer the same {sections(keys)} "
+            "configuration",
         )

@@ -48,14 +48,14 @@ def pack_learner(state: LearnerState) -> bytes:
     return pack(state.tensors, metadata)
 
 
-def unpack_learner(data: bytes, own: LearnerState) -> LearnerState:
+def unpack_learner(data: bytes, current: LearnerState) -> LearnerState:
     """Reads a snapshot for a learner whose own state is `own`.
 
     Raises ContainerError if the snapshot is damaged or was made by another backbone, configuration or version; the
     message names what differs and the cure.
     """
     tensors, metadata = unpack(data)
-    for key, expected in (("kind", KIND), ("backbone_fingerprint", own.backbone_fingerprint)):
+    for key, expected in (("kind", KIND), ("backbone_fingerprint", current.backbone_fingerprint)):
         if metadata.get(key) != expected:
             raise ContainerError(
                 f"learner snapshot: {key} is {shortened(metadata.get(key))}, here {expected!r}: go back to the version "
@@ -64,12 +64,12 @@ def unpack_learner(data: bytes, own: LearnerState) -> LearnerState:
     depends_on = metadata.get("depends_on")
     if not isinstance(depends_on, dict):
         raise ContainerError(f"learner snapshot: another version of Driftline wrote it; {_FRESH_TOPICS}")
-    clause = difference(depends_on, own.depends_on, "snapshot")
+    clause = difference(depends_on, current.depends_on, "snapshot")
     if clause:
         raise ContainerError(f"learner snapshot: {clause}; go back to that configuration, or {_FRESH_TOPICS}")
-    check_shapes(tensors, own.tensors)
+    check_shapes(tensors, current.tensors)
     try:
         counts = msgspec.convert(metadata, _StoredCounts)
     except msgspec.ValidationError as error:
         raise ContainerError(f"learner snapshot: {error}") from error
-    return LearnerState(tensors, counts.batches, counts.examples, own.backbone_fingerprint, depends_on)
+    return LearnerState(tensors, counts.batches, counts.examples, current.backbone_fingerprint, depends_on)

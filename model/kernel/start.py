@@ -80,17 +80,18 @@ class KernelStart:
 
     def to_bytes(self) -> bytes:
         """The start as bytes, without the conversion task's, which is a file of its own; equal starts, equal bytes."""
-        one, two = self.compression, self.descriptor
+        compression, descriptor = self.compression, self.descriptor
         values = (
-            one.centre, one.projection, one.gain, one.relevance, two.table, two.shift,
+            compression.centre, compression.projection, compression.gain, compression.relevance,
+            descriptor.table, descriptor.shift,
             self.mean, self.direct_mean, self.precision,
         )  # fmt: skip
         metadata = {
             "kind": "kernel-start",
             "format": FORMAT,
-            "beta": one.beta,
-            "logit_mean": two.logit_mean,
-            "logit_deviation": two.logit_deviation,
+            "beta": compression.beta,
+            "logit_mean": descriptor.logit_mean,
+            "logit_deviation": descriptor.logit_deviation,
             "live_names": list(self.live_names),
             "residuals": self.residuals,
             "examples": self.examples,
@@ -170,22 +171,23 @@ def _built(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> KernelStart:
 
 def _check(start: KernelStart) -> None:
     """Raises ContainerError unless all shapes fit together."""
-    one, two = start.compression, start.descriptor
-    width, rank, shown = len(one.centre), len(one.gain), len(two.shift)
+    compression, descriptor = start.compression, start.descriptor
+    width, rank, shown = len(compression.centre), len(compression.gain), len(descriptor.shift)
     tensors = (
-        one.centre, one.projection, one.gain, one.relevance, two.table, two.shift,
+        compression.centre, compression.projection, compression.gain, compression.relevance,
+        descriptor.table, descriptor.shift,
         start.mean, start.direct_mean, start.precision,
     )  # fmt: skip
     sound = (
-        one.projection.shape == (width, rank)
-        and one.relevance.shape == (rank,)
-        and two.table.dim() == 2
-        and two.table.shape[1] == shown
+        compression.projection.shape == (width, rank)
+        and compression.relevance.shape == (rank,)
+        and descriptor.table.dim() == 2
+        and descriptor.table.shape[1] == shown
         and 0 <= start.residuals <= len(start.live_names)
         and start.mean.shape == (start.features.width,)
         and start.direct_mean.shape == (start.features.direct,)
         and start.precision.shape == (start.features.width, start.features.width)
-        and all(math.isfinite(value) for value in (one.beta, two.logit_mean, two.logit_deviation))
+        and all(math.isfinite(value) for value in (compression.beta, descriptor.logit_mean, descriptor.logit_deviation))
         and bool((start.precision.diagonal() > 0).all())
         and all(tensor.dtype == torch.float32 for tensor in tensors)
     )

@@ -148,7 +148,8 @@ def _example(text: str, field: FieldInfo) -> Any:
     default = field.get_default()
     if default:
         return [
-            one.model_dump(mode="json", exclude_defaults=True) if isinstance(one, BaseModel) else one for one in default
+            element.model_dump(mode="json", exclude_defaults=True) if isinstance(element, BaseModel) else element
+            for element in default
         ]
     return ["one", "two"]
 

@@ -201,8 +201,8 @@ class ProfileLane:
 
     def _look(self, reader: InteractionsReader) -> None:
         try:
-            own = reader.own()
-            show_lag("profiles", reader.positions(own), reader.ends(own))
+            assigned = reader.own()
+            show_lag("profiles", reader.positions(assigned), reader.ends(assigned))
         except KafkaError as error:
             self._watch.failed(error)
             return

@@ -28,11 +28,11 @@ class ReadProgress:
         """Records that everything up to a record with this append time is written and acknowledged; broker seconds."""
         self._claim(partition, appended)
 
-    def looked(self, partition: int, position: int, end: int, asked: float) -> None:
+    def looked(self, partition: int, position: int, end: int, asked_at: float) -> None:
         """Records that all records before `position` are written, and that at broker time `asked` or later the end of
         the partition was `end`."""
         if position >= end:
-            self._claim(partition, asked)
+            self._claim(partition, asked_at)
 
     def claims(self) -> dict[int, float]:
         """Claims by partition of `interactions`: broker time, seconds."""
@@ -49,13 +49,13 @@ class MarkSchedule:
     def __init__(self) -> None:
         self._written: Mapping[int, float] = {}
 
-    def due(self, claims: Mapping[int, float], own: Collection[int], until: float) -> bool:
+    def due(self, claims: Mapping[int, float], assigned: Collection[int], until: float) -> bool:
         """Whether to write `claims` now; windows may be open up to broker time `until`, seconds.
 
         Not if nothing has changed since the last mark. But if there is no claim yet, a mark is written, because its
         acknowledgement tells the broker's time, from which claims are made.
         """
-        if all(self._written.get(partition, -math.inf) >= until for partition in own):
+        if all(self._written.get(partition, -math.inf) >= until for partition in assigned):
             return False
         return dict(claims) != dict(self._written) or not claims
 

@@ -108,10 +108,10 @@ class InteractionsReader:
         found = self._present_topic_id()
         if found is None or found == self._topic_id:
             return
-        own = self.consumer.assignment()
-        if self._topic_id is not None and own:
+        assigned = self.consumer.assignment()
+        if self._topic_id is not None and assigned:
             log.warning("%s was deleted and created again: reading it from its beginning", self._topic)
-            self.consumer.seek_to_beginning(*own)
+            self.consumer.seek_to_beginning(*assigned)
         self._topic_id = found
 
     def _present_topic_id(self) -> UUID | None:
@@ -145,9 +145,9 @@ class InteractionsReader:
         """The next offset of each partition, of any topic. Raises KafkaError."""
         return end_offsets(self.consumer, partitions, _LOOK_MS) if partitions else {}
 
-    def positions(self, own: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def positions(self, assigned: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The next offset to read of each own partition, if it has one yet. Raises KafkaError."""
-        found = {partition: self.consumer.position(partition, timeout_ms=_LOOK_MS) for partition in own}
+        found = {partition: self.consumer.position(partition, timeout_ms=_LOOK_MS) for partition in assigned}
         return {partition: position for partition, position in found.items() if position is not None}
 
     def close(self) -> None:

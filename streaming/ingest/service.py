@@ -180,31 +180,31 @@ class Ingest:
     def _look(self, reader: InteractionsReader) -> None:
         """Asks Kafka for the ends of the topics: for the lag, for ticks and marks, and to see that Kafka answers."""
         try:
-            own = reader.own()
+            assigned = reader.own()
             # Read before asking: everything appended until this time is before the ends in the answer.
-            asked = self._clock.earliest(steady_wall())
-            ends = reader.ends([*self._ticker.partitions, *own])
-            positions = reader.positions(own)
+            asked_at = self._clock.earliest(steady_wall())
+            ends = reader.ends([*self._ticker.partitions, *assigned])
+            positions = reader.positions(assigned)
         except KafkaError as error:
             self._watch.failed(error)
             return
         self._watch.answered()
-        numbers = {partition.partition for partition in own}
+        numbers = {partition.partition for partition in assigned}
         self._drift.show(self._clock.now(steady_wall()), numbers)
         show_lag("feedback", positions, ends)
         self._progress.own(numbers)
         for partition, position in positions.items():
-            self._progress.looked(partition.partition, position, ends[partition], asked)
+            self._progress.looked(partition.partition, position, ends[partition], asked_at)
         self._show_age(numbers)
         self._ticker.look(ends, ticks=0 in numbers)  # only the owner of partition 0 ticks (docs/decisions/0012)
         self._ticker.mark(self._progress.claims(), numbers, reader.partitions())
 
-    def _show_age(self, own: Collection[int]) -> None:
+    def _show_age(self, assigned: Collection[int]) -> None:
         """Makes the age a function of the scrape time, so that it grows even if this loop stands still."""
-        for partition in self._shown - set(own):
+        for partition in self._shown - set(assigned):
             metrics.INGEST_PROGRESS_AGE.remove(str(partition))
-        self._shown = set(own)
-        for partition in own:
+        self._shown = set(assigned)
+        for partition in assigned:
             metrics.INGEST_PROGRESS_AGE.labels(partition=partition).set_function(partial(self._age, partition))
 
     def _age(self, partition: int) -> float:

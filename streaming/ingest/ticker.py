@@ -64,17 +64,17 @@ class Ticker:
                 idle.wrote(due, offset, time.monotonic())
                 metrics.TICKS.labels(group=group.name).inc()
 
-    def mark(self, claims: Mapping[int, float], own: Collection[int], partitions: int) -> None:
+    def mark(self, claims: Mapping[int, float], assigned: Collection[int], partitions: int) -> None:
         """Writes the claims about the own partitions of `interactions`, out of `partitions`, where a mark is due.
 
         Everything that the claims cover must be acknowledged.
         """
-        if not own:
+        if not assigned:
             return
         due = []
         for partition, idle, marks in zip(self.partitions, self._idle, self._marks, strict=True):
             last_traffic = self._clock.now(steady_wall() - time.monotonic() + idle.since)
-            if marks.due(claims, own, last_traffic + self._rule.bound_s):
+            if marks.due(claims, assigned, last_traffic + self._rule.bound_s):
                 due.append(partition)
         value = encode_traffic(Progress(dict(claims), partitions))
         offsets = self._writer.write([Output(partition.topic, value, partition.partition) for partition in due])

@@ -236,7 +236,7 @@ class GroupCommitter:
 
     def _count(self, cut: Cut, transaction: Transaction, seconds: float) -> None:
         metrics.COMMIT_SECONDS.labels(self._group).observe(seconds)
-        for what, size in transaction.size.items():
-            metrics.COMMIT_BYTES.labels(self._group, what).inc(size)
+        for kind, size in transaction.size.items():
+            metrics.COMMIT_BYTES.labels(self._group, kind).inc(size)
         if cut.kernel is not None:
             metrics.KERNELS_PUBLISHED.labels(self._group).inc()

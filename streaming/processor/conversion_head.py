@@ -92,8 +92,8 @@ class ConversionHead:
         """Corrects the rows by conversions that arrived after their click was counted.
 
         A conversion whose item has no click yet is left out: it is counted together with the click."""
-        taught = [correction for correction in corrections if correction.learned_at > 0]
-        self.live.correct([corrected_conversion(correction) for correction in taught])
+        learned = [correction for correction in corrections if correction.learned_at > 0]
+        self.live.correct([corrected_conversion(correction) for correction in learned])
 
     def take_changed(self) -> list[LiveRow]:
         """Rows that changed since the last call, under the keys that distinguish them from click rows."""

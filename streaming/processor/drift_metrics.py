@@ -55,9 +55,9 @@ class DriftMetrics:
         metrics.DOMAIN_EXPECTED_LOG_LOSS.labels(*labels).set(signals.expected_log_loss)
         metrics.DOMAIN_EXPECTED_AUC.labels(*labels).set(signals.expected_auc)
         metrics.DOMAIN_EXPECTED_ERROR.labels(*labels).set(signals.expected_error)
-        for what, distances in signals.inputs.items():
+        for input_name, distances in signals.inputs.items():
             for distance, value in distances.items():
-                metrics.INPUT_DISTANCE.labels(*labels, what, distance).set(value)
+                metrics.INPUT_DISTANCE.labels(*labels, input_name, distance).set(value)
 
     def _new(self, name: str, count: int) -> int:
         """The increase since the last look. After a restore the first value is the base, because it was counted

@@ -159,7 +159,9 @@ class DriftWatch:
             return verdicts
         words = f"The drift monitor failed ({self._failed}) and starts again: nothing is known yet."
         unknown = VerdictKind.TOO_LITTLE
-        return [dataclasses.replace(one, words=words) if one.kind is unknown else one for one in verdicts]
+        return [
+            dataclasses.replace(verdict, words=words) if verdict.kind is unknown else verdict for verdict in verdicts
+        ]
 
     def _count(self, path: FeedbackPath, dropped: Counter[str]) -> None:
         lost = self._lost(dropped)

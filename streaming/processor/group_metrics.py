@@ -89,7 +89,7 @@ class GroupMetrics:
         gate = machine.guarded.gate
         metrics.GATE_HELD.labels(self.group).set(bool(gate.held))
         metrics.GATE_SET_ASIDE.labels(self.group).set(int(gate.quarantine.aside.sum()))
-        metrics.GATE_WAITING.labels(self.group).set(sum(len(one.weight) for one in gate.waiting))
+        metrics.GATE_WAITING.labels(self.group).set(sum(len(batch.weight) for batch in gate.waiting))
         for comparison, most in zip(COMPARISONS, gate.harm.evidence.max(axis=0).tolist(), strict=True):
             metrics.GATE_EVIDENCE.labels(self.group, comparison).set(most)
 

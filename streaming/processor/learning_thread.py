@@ -178,8 +178,8 @@ class LearningThread:
             return
         seconds = (time.perf_counter() - began) / len(learned)
         self._take_rows()
-        for one in learned:
-            self._on_learned(one, seconds)
+        for result in learned:
+            self._on_learned(result, seconds)
 
     def _look(self) -> None:
         if time.monotonic() - self._looked_at >= self._status_seconds and not self.machine.recovering:

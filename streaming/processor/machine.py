@@ -183,7 +183,7 @@ class GroupMachine(GroupState):
         self._decisions += self.drift.judge(path, self.join, self.dropped)
 
     def _take_step(self, step: Step[LabelledRequest]) -> list[Learned]:
-        learned = [one for batch in step.batches if (one := self._record_learned(batch)) is not None]
+        learned = [result for batch in step.batches if (result := self._record_learned(batch)) is not None]
         for batch in step.batches:
             self.drift.decided(batch)
         self.drift.followed(step.decisions)
@@ -274,8 +274,8 @@ class GroupMachine(GroupState):
 
     def _correct(self) -> None:
         corrections = self._late.take()
-        standing = [one for one in corrections if not self.guarded.was_undone(one.learned_at)]
-        clicks = sum(int(one.request.clicks.sum()) for one in corrections)
+        standing = [correction for correction in corrections if not self.guarded.was_undone(correction.learned_at)]
+        clicks = sum(int(correction.request.clicks.sum()) for correction in corrections)
         if standing:
             batch, learned_at = corrected_examples(standing, self._space)
             try:
@@ -288,17 +288,17 @@ class GroupMachine(GroupState):
             clicks -= len(batch)
         self._skipped["unlearned_click"] += clicks
         if self._position > self._rows_offset:  # rows keep undone examples, weighted as they were counted
-            counted = [one for one in corrections if is_counted(one.weight.mean())]
-            self.live.correct([corrected_outcome(one) for one in counted])
+            counted = [correction for correction in corrections if is_counted(correction.weight.mean())]
+            self.live.correct([corrected_outcome(correction) for correction in counted])
             if self.conversions is not None:
-                self.conversions.clicked([one.request for one in counted])
+                self.conversions.clicked([correction.request for correction in counted])
 
     # --- conversions ---
 
     def _look_up_conversions(self) -> None:
         found = self.converting.look_up()
         if self.conversions is not None and self.learning and self._position > self._rows_offset:
-            self.conversions.converted([one for one in found if is_counted(one.weight.mean())])
+            self.conversions.converted([correction for correction in found if is_counted(correction.weight.mean())])
 
     def _follow_conversions(self) -> None:
         if self._is_due(self.converting.gathered):

@@ -89,7 +89,9 @@ class OpenRequests:
             self.bytes -= request.bytes
             yield request
         if len(self._closing) > 2 * len(self._requests) + 1_000:  # evicted requests are still in this heap
-            self._closing = [(one.close_at, one.offset, key) for key, one in self._requests.items()]
+            self._closing = [
+                (open_request.close_at, open_request.offset, key) for key, open_request in self._requests.items()
+            ]
             heapq.heapify(self._closing)
 
     @property

@@ -78,7 +78,7 @@ def migrate(old: Config, new: Config, opened: OpenedBackbone, descent: Descent, 
 
     Raises ReplayError, SnapshotError, KernelLogError; then nothing of this group is written.
     """
-    known = [one for parent in descent.parents if (one := _read(old, opened, parent)) is not None]
+    known = [parent_state for parent in descent.parents if (parent_state := _read(old, opened, parent)) is not None]
     partition = new.partition_of(descent.group)
     assert partition is not None
     stored = asyncio.run(read_group(new, descent.group, partition))
@@ -87,7 +87,7 @@ def migrate(old: Config, new: Config, opened: OpenedBackbone, descent: Descent, 
     if not known:
         return None
     state = _state(new, opened, descent.group, known)
-    detail = {"from": [one.parent.group for one in known], "examples": state.snapshot.examples}
+    detail = {"from": [parent_state.parent.group for parent_state in known], "examples": state.snapshot.examples}
     decision = Decision("migrate", descent.group, state.snapshot.newest_event_time, by, detail)
     asyncio.run(publish(new, state, decision))
     return state
@@ -116,15 +116,17 @@ def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Kno
     traffic = traffic_span(new, group)
     machine = new_machine(new, opened, group, PartitionReader(new, traffic.partition.partition))
     try:
-        machine.learner.restore_sum([one.snapshot.learner for one in known])
+        machine.learner.restore_sum([parent_state.snapshot.learner for parent_state in known])
         if machine.conversions is not None:
-            conversions = [one.snapshot.conversions for one in known]
-            machine.conversions.learner.restore_sum([one.learner for one in conversions if one is not msgspec.UNSET])
+            conversions = [parent_state.snapshot.conversions for parent_state in known]
+            machine.conversions.learner.restore_sum(
+                [parent_state.learner for parent_state in conversions if parent_state is not msgspec.UNSET]
+            )
     except ContainerError as error:
         raise ReplayError(f"group {group!r} cannot begin with what its parents know: {error}") from error
-    rows = merge_rows(opened.layout, [one.rows for one in known])
-    examples, version = machine.learner.examples, max(one.snapshot.version for one in known)
-    newest = max(one.snapshot.newest_event_time for one in known)
+    rows = merge_rows(opened.layout, [parent_state.rows for parent_state in known])
+    examples, version = machine.learner.examples, max(parent_state.snapshot.version for parent_state in known)
+    newest = max(parent_state.snapshot.newest_event_time for parent_state in known)
     begin = traffic.held.begin
     kernel = machine.as_kernel(0)
     snapshot = msgspec.structs.replace(

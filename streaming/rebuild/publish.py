@@ -69,7 +69,10 @@ def _transaction(state: WholeState, stored: StoredGroup, version: int, decision:
         [
             *[encode_row(group, row, first=key in state.first_keys) for key, row in rows.items()],
             *[StateRecord(segment_key(group, number), None) for number in set(stored.closed) - set(state.segments)],
-            *[StateRecord(segment_key(group, number), encode_segment(one)) for number, one in state.segments.items()],
+            *[
+                StateRecord(segment_key(group, number), encode_segment(segment))
+                for number, segment in state.segments.items()
+            ],
             StateRecord(mark_key(group), seal(StoredCut(chosen.number, state.topic, state.rows_offset))),
         ],
         [encode_decision(decision)],

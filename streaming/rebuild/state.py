@@ -41,7 +41,7 @@ class WholeState:
         if changes.segment is not None:
             segments_left[changes.number] = decode_segment(changes.segment)
         rows, kernel, gate = machine.rows(), machine.as_kernel(machine.version), machine.guarded.gate
-        back = [one for one in (gate.good, gate.next_good) if one is not None]
+        back = [kept for kept in (gate.good, gate.next_good) if kept is not None]
         return WholeState(
             machine.snapshot(), kernel, rows, machine.rows_offset, segments_left, machine.first_keys, topic, back
         )

@@ -70,7 +70,8 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     yield _paragraphs(operation["description"])
     if "parameters" in operation:
         items = [
-            f"<li><code>{_text(one['name'])}</code> {_text(one['description'])}</li>" for one in operation["parameters"]
+            f"<li><code>{_text(parameter['name'])}</code> {_text(parameter['description'])}</li>"
+            for parameter in operation["parameters"]
         ]
         yield f"<p>Query:</p><ul>{''.join(items)}</ul>"
     for media in operation.get("requestBody", {}).get("content", {}).values():

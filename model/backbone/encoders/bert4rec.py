@@ -46,9 +46,9 @@ class Bert4Rec(nn.Module):
         """The state at the mask, then at each event, `(u, 1 + h, e)`; `hidden` events, bool `(u, h)`, are masked."""
         if hidden is not None:
             tokens = torch.where(hidden[..., None], self.mask, tokens)
-        asked = self.mask.expand(len(tokens), 1, -1)
+        mask_token = self.mask.expand(len(tokens), 1, -1)
         place = torch.cat([torch.zeros(len(tokens), 1, dtype=torch.int64), places_from_newest(mask) + 1], dim=1)
-        x = self.dropout(torch.cat([asked, tokens], dim=1) + self.place(place))
+        x = self.dropout(torch.cat([mask_token, tokens], dim=1) + self.place(place))
         seen = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)[:, None, None, :]
         for layer in self.layers:
             x = layer(x, seen)

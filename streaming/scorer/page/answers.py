@@ -98,10 +98,10 @@ def _nothing_known(question: str, domains: _Domains) -> Answer | None:
 def _began(group: str, domain: DomainStatus, decisions: Reversible[Decision]) -> float:
     """When the domain's present drift was first reported; becoming handled does not count as a new begin."""
     began = _time(domain.since)
-    for one in reversed(decisions):
-        if one.kind == VERDICT and one.group == group and one.detail.get("stratum") == domain.stratum:
-            since = one.detail.get("since", one.time)
-            if one.detail.get("to") not in _DRIFTING or not isinstance(since, float | int):
+    for decision in reversed(decisions):
+        if decision.kind == VERDICT and decision.group == group and decision.detail.get("stratum") == domain.stratum:
+            since = decision.detail.get("since", decision.time)
+            if decision.detail.get("to") not in _DRIFTING or not isinstance(since, float | int):
                 break
             began = min(began, since)
     return began
@@ -168,9 +168,9 @@ def _broken(
     now: float,
 ) -> Answer:
     question, many = "Did we break something?", len(kernels) > 1
-    for kind, what in _FAULTS.items():
+    for kind, description in _FAULTS.items():
         if found := _with(domains, kind):
-            return Answer(question, "bad", f"Yes: {what} in {_where(found, many=many)}.", found[0][1].since)
+            return Answer(question, "bad", f"Yes: {description} in {_where(found, many=many)}.", found[0][1].since)
     if old := [status for status in statuses if now - status.wall > OLD_S]:
         words = f"Something stands still: no status of {', '.join(status.group for status in old)} came for a while."
         return Answer(question, "bad", words, min(status.wall for status in old))

@@ -33,7 +33,7 @@ from lab.text_models.encoders import (
     text_encoder,
 )
 from lab.text_models.table import markdown, report_of, tables
-from lab.text_models.trial import ALL, try_text_model
+from lab.text_models.trial import ALL, run_text_trial
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
 from tests.lab.evaluate.small import write_small_log
@@ -104,7 +104,7 @@ def titled(tiny: Plan) -> Plan:
 
 @pytest.mark.slow
 def test_a_trial_is_stored_measured_by_slices_and_computed_again_if_truncated(titled: Plan) -> None:
-    tried = {by: try_text_model(titled, titled.sources[0], 0, model, by) for model, by in
+    tried = {by: run_text_trial(titled, titled.sources[0], 0, model, by) for model, by in
              (("", "id"), ("hashed-words", "text"), ("hashed-words", "both"))}  # fmt: skip
     for one in tried.values():
         whole = one.slices[ALL].examples
@@ -116,7 +116,7 @@ def test_a_trial_is_stored_measured_by_slices_and_computed_again_if_truncated(ti
     torn = min(stamps)
     torn.write_text(torn.read_text()[:40])
     for by, one in tried.items():
-        again = try_text_model(titled, titled.sources[0], 0, one.model, by)
+        again = run_text_trial(titled, titled.sources[0], 0, one.model, by)
         assert repr(again.slices) == repr(one.slices)
     assert [path for path in stamps if path.stat().st_mtime_ns != stamps[path]] == [torn]
 
@@ -125,7 +125,7 @@ def test_a_trial_is_stored_measured_by_slices_and_computed_again_if_truncated(ti
 def test_the_table_compares_with_items_by_id_paired_by_seed(titled: Plan) -> None:
     source = titled.sources[0]
     tried = [
-        try_text_model(titled, source, seed, model, by)
+        run_text_trial(titled, source, seed, model, by)
         for model, by in (("", "id"), ("hashed-words", "text"))
         for seed in titled.seeds
     ]

@@ -21,7 +21,7 @@ from lab.streams.sources import NamedStreams
 from lab.text_models.command import run_text_models
 from lab.text_models.encoders import TextModel, UnknownTextModelError, encoder_layers
 from lab.text_models.table import markdown, report_of
-from lab.text_models.trial import ALL, ANEW, known_by, try_text_model
+from lab.text_models.trial import ALL, ANEW, known_by, run_text_trial
 from lab.text_models.tuned import LINEAGE, LowerStates, TunedText, Tuning
 from model.backbone.content import catalogue_aspects, fit_content
 from model.backbone.dataset import ProfileTable
@@ -172,9 +172,9 @@ def test_content_vectors_are_fitted_without_dropout(encoder: TextEncoder, tiny: 
 def test_a_tuned_trial_has_both_backbones_and_an_encoder_to_serve(tiny: Plan) -> None:
     source = tiny.sources[0]
     name = "minilm-1:tuned-1"
-    by_id = [try_text_model(tiny, source, seed, "", "id") for seed in tiny.seeds]
-    tuned = [try_text_model(tiny, source, seed, name, "both") for seed in tiny.seeds]
-    again = try_text_model(tiny, source, 0, name, "both")
+    by_id = [run_text_trial(tiny, source, seed, "", "id") for seed in tiny.seeds]
+    tuned = [run_text_trial(tiny, source, seed, name, "both") for seed in tiny.seeds]
+    again = run_text_trial(tiny, source, 0, name, "both")
     assert repr(again) == repr(tuned[0]), "a finished trial was made again"
     anew = [one.anew for one in tuned if one.anew is not None]
     assert [one.model for one in anew] == [f"{name}{ANEW}"] * 2
