@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _RECENT, _YEAR_S = 315_532_800.0, 31_536_000.0  # 1980: what a time read in another unit has to pass to be guessed
+_NAMES = 8
+"""File names that an error lists."""
 
 
 class Table:
@@ -190,8 +192,16 @@ def source_files(source: TableSource, folder: Path, path: Path | None = None) ->
     wanted = path if path is not None else folder / source.path
     files = [wanted] if path is not None or wanted.is_file() else sorted(folder.glob(source.path))
     if not files:
-        raise StreamError(f"{wanted}: no such file")
+        raise StreamError(f"{wanted}: no such file; {_missing_cure(folder)}")
     return files
+
+
+def _missing_cure(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"there is no folder {folder}: give the folder that the mapping's paths are relative to"
+    found = sorted(entry.name for entry in folder.iterdir())
+    listed = ", ".join(found[:_NAMES]) + (", ..." if len(found) > _NAMES else "")
+    return f"{folder} holds {listed or 'nothing'}: give another folder, or correct the path in the mapping"
 
 
 def _plain(value: object) -> object:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from lab.streams import Chunk, Stream, StreamError, requests
-from lab.streams.logged.logs import open_log
+from lab.streams.logged.logs import open_log, read_log
+from lab.streams.logged.mapping import load_mapping
 
 LOG = """who,what,ts,stars,tab
 a,x,1000,5,feed
@@ -168,7 +169,8 @@ def test_a_log_with_clicks_only_gets_negatives_that_the_user_never_clicked(tmp_p
             "kind: number",
             r"field 'colours' is declared a number, but 'red;blue' is none",
         ),
-        ("path: log.csv", "path: gone.csv", r"gone\.csv: no such file"),
+        ("path: log.csv", "path: gone.csv", r"gone\.csv: no such file; .* holds .*log\.csv.*correct the path"),
+        ("path: log.csv", "path: away/log.csv", r"away/log\.csv: no such file"),
         ("  key: id", "  keey: id", "unknown key 'keey'.*did you mean 'key'"),
         ("path: log.csv", "path: log.csv\n  format: parquet", r"log\.csv: cannot be read as parquet"),
     ],
@@ -178,6 +180,12 @@ def test_a_wrong_mapping_is_refused_with_file_reason_and_remedy(folder: Path, ol
     (folder / "map.yaml").write_text(MAPPING.replace(old, new, 1))
     with pytest.raises(StreamError, match=says):
         open_log(folder / "map.yaml")
+
+
+def test_a_folder_that_is_not_there_is_named_as_the_fault(folder: Path) -> None:
+    mapping = load_mapping(folder / "map.yaml")
+    with pytest.raises(StreamError, match=r"no such file; there is no folder .*elsewhere: give the folder"):
+        read_log(mapping, folder / "elsewhere", None)
 
 
 @pytest.mark.parametrize(
