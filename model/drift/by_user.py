@@ -14,7 +14,6 @@ every example counts in full (docs/decisions/0139).
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from model.gate.scored_examples import Doubles, ScoredExamples
-from model.gate.shares import KEYS, key_of
+from model.gate.shares import KEYS, DecayedMass, key_of
 
 _HALF_LIFE = 5_000.0
 """Half-life of what a user has brought, in examples of the group."""
@@ -37,7 +36,6 @@ _LEAST = 1.0
 _DOUBTED = 2_000.0
 """Examples whose excess waits before it enters the estimate, because within that span it may turn out to be a
 change."""
-_LARGEST = 1e9
 _BITS = 52
 """Bits of a user's key, the most that a double holds exactly."""
 
@@ -46,9 +44,7 @@ class UserEvidence:
     """How much each user has lately brought to one group, and the estimated spread of the users' effects."""
 
     def __init__(self) -> None:
-        self._brought: dict[int, float] = {}
-        """What each user has lately brought, in a unit that grows: so users who bring nothing need no update."""
-        self._unit = 1.0
+        self._brought = DecayedMass(_HALF_LIFE)
         self._key = lru_cache(2 * KEYS)(_key)
         self._excess, self._squares, self._believed = 0.0, _LEAST, 0.0
         self._lots: list[tuple[float, float, float]] = []
@@ -64,26 +60,15 @@ class UserEvidence:
 
     def weigh(self, seen: ScoredExamples) -> tuple[Doubles, Doubles]:
         """Key of each example's user and what the example weighs as evidence, 0 to 1, `(n,)` each."""
-        keys, sizes = [self._key(user) for user in seen.user], np.bincount(seen.request).tolist()
-        brings: dict[int, int] = {}
-        for key, size in zip(keys, sizes, strict=True):
-            brings[key] = brings.get(key, 0) + size
-        self._pass_by(len(seen.label))
-        each, weight, brought = self.spread * _VARIANCE, {}, self._brought
-        for key, size in brings.items():
-            had = brought.get(key, 0.0) / self._unit
-            weight[key] = 1.0 / ((1.0 + each * had) * (1.0 + each * (had + size)))
-            brought[key] = (had + size) * self._unit
-        return (
-            np.array(keys, dtype=np.float64)[seen.request],
-            np.array([weight[key] for key in keys])[seen.request],
-        )
-
-    def _pass_by(self, examples: int) -> None:
-        self._unit *= 2.0 ** (examples / _HALF_LIFE)
-        if len(self._brought) > 2 * KEYS or self._unit > _LARGEST:
-            kept = heapq.nlargest(KEYS, self._brought.items(), key=lambda pair: (pair[1], pair[0]))
-            self._brought, self._unit = {key: mass / self._unit for key, mass in sorted(kept)}, 1.0
+        users = [self._key(user) for user in seen.user]
+        index: dict[int, int] = {}
+        at = np.array([index.setdefault(key, len(index)) for key in users], dtype=np.int64)[seen.request]
+        keys, size = list(index), np.bincount(at).astype(np.float64)
+        self._brought.pass_by(len(at))
+        each, had = self.spread * _VARIANCE, self._brought.of(keys)
+        self._brought.add(keys, size)
+        weight = 1.0 / ((1.0 + each * had) * (1.0 + each * (had + size)))
+        return np.array(keys, dtype=np.float64)[at], weight[at]
 
     def see(self, key: Doubles, p: Doubles, label: Doubles) -> None:
         """Takes examples with their users' keys, expected click probabilities `p` and labels, `(n,)` each."""
@@ -106,13 +91,11 @@ class UserEvidence:
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
         spread = [self._excess, self._squares, self._believed]
-        brought = [[key, mass] for key, mass in self._brought.items()]
-        return {"brought": brought, "unit": self._unit, "spread": spread, "lots": [[*lot] for lot in self._lots]}
+        return {"brought": self._brought.state(), "spread": spread, "lots": [[*lot] for lot in self._lots]}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        self._brought = {int(key): float(mass) for key, mass in state["brought"]}
-        self._unit = float(state["unit"])
+        self._brought.load(state["brought"])
         self._excess, self._squares, self._believed = (float(value) for value in state["spread"])
         self._lots = [(float(examples), float(excess), float(squares)) for examples, excess, squares in state["lots"]]
 
