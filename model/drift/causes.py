@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.drift.change import Change, ChangeTest
-from model.drift.config import WATCHED
+from model.drift.config import MONITORED_INPUTS
 from model.drift.hypotheses import Cause
 from model.drift.live_arm import LiveArm
 from model.drift.signs import LabelHealth
@@ -65,10 +65,10 @@ class Causes:
         self._shadow: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         self._jump = 0.0
         self._far_since: Doubles = np.full(strata, np.nan)
-        self._told: Doubles = np.full(strata, -np.inf)
+        self._reported_until: Doubles = np.full(strata, -np.inf)
         """Count of the stratum's examples up to which a label fault reported by gate or join holds."""
-        self._told_since: Doubles = np.full(strata, np.nan)
-        self._told_how = [""] * strata
+        self._reported_since: Doubles = np.full(strata, np.nan)
+        self._reported_how = [""] * strata
         self._unsound_until: Doubles = np.full(strata, float(least_examples))
         self._handled: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         self._rolled_back = -1
@@ -85,7 +85,9 @@ class Causes:
         self._far_since[far & ~self.far] = time
         self.far = far
 
-    def told(self, health: LabelHealth, arm: LiveArm, test: ChangeTest, examples: Doubles, time: float) -> bool:
+    def report_labels(
+        self, health: LabelHealth, arm: LiveArm, test: ChangeTest, examples: Doubles, time: float
+    ) -> bool:
         """Takes what gate and join report about labels; returns whether a fault began or ended."""
         signs = dict.fromkeys(np.flatnonzero(health.aside).tolist(), "aside")
         if health.paused:
@@ -96,17 +98,17 @@ class Causes:
         self._rolled_back = health.rolled_back
         if not (signs or news):
             return False
-        before = self._told >= examples
+        before = self._reported_until >= examples
         for stratum, how in signs.items():
-            if self._told[stratum] < examples[stratum]:
-                self._told_since[stratum] = time
-            self._told_how[stratum] = how
-            self._told[stratum] = examples[stratum] + _HOLD
+            if self._reported_until[stratum] < examples[stratum]:
+                self._reported_since[stratum] = time
+            self._reported_how[stratum] = how
+            self._reported_until[stratum] = examples[stratum] + _HOLD
         labels_faulty = any(change.cause is Cause.LABELS for one in test.changes for change in one)
-        if news and not labels_faulty and not (self._told >= examples).any():
+        if news and not labels_faulty and not (self._reported_until >= examples).any():
             arm.break_down(0, time)
             return True
-        return bool(((self._told >= examples) != before).any())
+        return bool(((self._reported_until >= examples) != before).any())
 
     def sound(self, test: ChangeTest, examples: Doubles) -> NDArray[np.bool_]:
         """Mask of the strata whose live arm can be judged by labels: no fault holds or has just ended there.
@@ -114,13 +116,13 @@ class Causes:
         Until a label fault is known a kernel may learn from it, and that is no fault of the kernel.
         """
         faulty = np.array([any(one.cause is Cause.LABELS for one in changes) for changes in test.changes])
-        faulty |= self._told >= examples
+        faulty |= self._reported_until >= examples
         self._unsound_until[faulty | faulty[0]] = (examples + _AFTER)[faulty | faulty[0]]
         return np.asarray(examples >= self._unsound_until)
 
     def find(self, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> list[Finding]:
         """One finding per stratum; `since` is NaN if its cause has no known begin."""
-        nothing = ~self.far & (self._told < examples) & np.isnan(arm.since)
+        nothing = ~self.far & (self._reported_until < examples) & np.isnan(arm.since)
         nothing &= [not changes for changes in test.changes]
         self._handled[nothing] = False
         few = (examples < self._least).tolist()
@@ -138,9 +140,9 @@ class Causes:
             return self._input_fault(stratum, psi)
         if newest is not None and newest.cause is Cause.LABELS:
             return Finding(VerdictKind.LABELS, newest.since, {"how": HOW[newest.name], **_of(newest)})
-        if self._told[stratum] >= examples[stratum]:
-            how = self._told_how[stratum]
-            return Finding(VerdictKind.LABELS, float(self._told_since[stratum]), {"how": HOW[how], "cause": how})
+        if self._reported_until[stratum] >= examples[stratum]:
+            how = self._reported_how[stratum]
+            return Finding(VerdictKind.LABELS, float(self._reported_since[stratum]), {"how": HOW[how], "cause": how})
         if not np.isnan(arm.since[stratum]):
             gap: dict[str, float | str] = {"live_above_frozen": float(arm.gap[stratum]), "threshold": arm.alarm}
             return Finding(VerdictKind.BROKEN_BY_US, float(arm.since[stratum]), gap)
@@ -150,7 +152,7 @@ class Causes:
     def _input_fault(self, stratum: int, psi: Doubles) -> Finding:
         distances = np.nan_to_num(psi[stratum])
         worst = int(distances.argmax())
-        how = f"PSI of {WATCHED[worst]} is {distances[worst]:.1f}"
+        how = f"PSI of {MONITORED_INPUTS[worst]} is {distances[worst]:.1f}"
         figures: dict[str, float | str] = {"psi": float(distances[worst]), "threshold": _FAR}
         if stratum == 0:
             figures["jump"] = self._jump
@@ -172,18 +174,18 @@ class Causes:
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
         arrays = {name: getattr(self, name).tobytes() for name in _ARRAYS}
-        told = {"how": self._told_how, "rolled_back": self._rolled_back}
-        return {"arrays": arrays, "jump": self._jump, **told}
+        reported = {"how": self._reported_how, "rolled_back": self._rolled_back}
+        return {"arrays": arrays, "jump": self._jump, **reported}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         for name in _ARRAYS:
             setattr(self, name, np.frombuffer(state["arrays"][name], dtype=getattr(self, name).dtype).copy())
         self._jump = float(state["jump"])
-        self._told_how, self._rolled_back = [str(how) for how in state["how"]], int(state["rolled_back"])
+        self._reported_how, self._rolled_back = [str(how) for how in state["how"]], int(state["rolled_back"])
 
 
-_ARRAYS = ("far", "_shadow", "_far_since", "_told", "_told_since", "_unsound_until", "_handled")
+_ARRAYS = ("far", "_shadow", "_far_since", "_reported_until", "_reported_since", "_unsound_until", "_handled")
 
 
 def _of(change: Change) -> dict[str, float | str]:

@@ -8,9 +8,9 @@ from pydantic import Field, field_validator
 
 from model.config import Section
 
-Watched = Literal["score", "norm", "projection_1", "projection_2", "projection_3", "projection_4"]
+MonitoredInput = Literal["score", "norm", "projection_1", "projection_2", "projection_3", "projection_4"]
 """The inputs that are watched: the frozen score, the norm of `x`, and `x` projected on fixed random directions."""
-WATCHED: tuple[Watched, ...] = get_args(Watched)
+MONITORED_INPUTS: tuple[MonitoredInput, ...] = get_args(MonitoredInput)
 
 
 class DriftConfig(Section):
@@ -24,8 +24,8 @@ class DriftConfig(Section):
     least_examples: int = Field(
         default=500, ge=1, description="Recent examples below which a domain's verdict is that there are too few."
     )
-    inputs: tuple[Watched, ...] = Field(
-        default=WATCHED,
+    inputs: tuple[MonitoredInput, ...] = Field(
+        default=MONITORED_INPUTS,
         min_length=1,
         description="Watched inputs that may trigger a verdict: the frozen score, the norm of the representation and "
         "its four fixed projections; inputs left out are neither measured nor shown.",
@@ -33,7 +33,7 @@ class DriftConfig(Section):
 
     @field_validator("inputs")
     @classmethod
-    def _once(cls, inputs: tuple[Watched, ...]) -> tuple[Watched, ...]:
+    def _once(cls, inputs: tuple[MonitoredInput, ...]) -> tuple[MonitoredInput, ...]:
         if len(set(inputs)) != len(inputs):
             raise ValueError(f"{max(inputs, key=inputs.count)!r} is listed twice: drop one")
         return inputs

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.drift.config import WATCHED
+from model.drift.config import MONITORED_INPUTS
 from model.drift.reference import BINS, Reference, counted
 from model.drift.windows import Decaying
 from model.gate.scored_examples import Doubles
@@ -53,14 +53,14 @@ _MOST = 2.0
 class InputWatch:
     """Recent distributions of the watched inputs, and the reference."""
 
-    def __init__(self, strata: int, reference: Reference | None, inputs: Collection[str] = WATCHED) -> None:
+    def __init__(self, strata: int, reference: Reference | None, inputs: Collection[str] = MONITORED_INPUTS) -> None:
         """`inputs` are those that distances are computed for."""
         self._reference = reference
-        self._judged: NDArray[np.bool_] = np.array([name in inputs for name in WATCHED])
+        self._judged: NDArray[np.bool_] = np.array([name in inputs for name in MONITORED_INPUTS])
         self._first: list[Doubles] = []
         """Values of the first examples, collected until they make a reference."""
-        self._window = Decaying(strata, HALF_LIFE, {"count": (), "bins": (len(WATCHED), BINS)})
-        self._past: Doubles = np.zeros((len(WATCHED), BINS))
+        self._window = Decaying(strata, HALF_LIFE, {"count": (), "bins": (len(MONITORED_INPUTS), BINS)})
+        self._past: Doubles = np.zeros((len(MONITORED_INPUTS), BINS))
         self._usual: Doubles = np.array([_USUAL * _USUAL_MASS, _USUAL_MASS])
         """Sum of mean PSI times examples, and sum of examples: their ratio is the usual distance."""
         self.jump = 0.0
@@ -100,7 +100,7 @@ class InputWatch:
         if sum(len(block) for block in self._first) < _FIRST:
             return
         whole, self._first = np.concatenate(self._first), []
-        values, strata = whole[:, : len(WATCHED)], whole[:, len(WATCHED) :].astype(np.int64)
+        values, strata = whole[:, : len(MONITORED_INPUTS)], whole[:, len(MONITORED_INPUTS) :].astype(np.int64)
         edges = np.quantile(values, np.arange(1, BINS) / BINS, axis=0).T
         counts = counted(values, edges, strata, len(self._window.sums["count"]))
         self._reference = Reference(edges, counts, float(values[:, 0].mean()), 1.0)
@@ -123,7 +123,7 @@ class InputWatch:
     def state(self) -> dict[str, Any]:
         """For a snapshot. It includes the reference if that was made of the first examples."""
         own = self._reference if self.own_reference else None
-        first = np.concatenate(self._first) if self._first else np.zeros((0, len(WATCHED) + 4))
+        first = np.concatenate(self._first) if self._first else np.zeros((0, len(MONITORED_INPUTS) + 4))
         return {
             "window": self._window.state(),
             "first": first.tobytes(),
@@ -135,7 +135,7 @@ class InputWatch:
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self._window.load(state["window"])
-        first = np.frombuffer(state["first"]).reshape(-1, len(WATCHED) + 4).copy()
+        first = np.frombuffer(state["first"]).reshape(-1, len(MONITORED_INPUTS) + 4).copy()
         self._first = [first] if len(first) else []
         self._past = np.frombuffer(state["past"]).reshape(self._past.shape).copy()
         *usual, self.jump = (float(value) for value in state["usual"])
@@ -144,7 +144,7 @@ class InputWatch:
             edges, counts, centre = state["own"]
             shape = self._window.sums["bins"].shape
             self._reference = Reference(
-                np.frombuffer(edges).reshape(len(WATCHED), BINS - 1).copy(),
+                np.frombuffer(edges).reshape(len(MONITORED_INPUTS), BINS - 1).copy(),
                 np.frombuffer(counts).reshape(shape).copy(), float(centre), 1.0,
             )  # fmt: skip
 

@@ -38,7 +38,7 @@ class StratumMeasures:
         self.examples += member.sum(axis=1)
         self._arms.take(label, logits, member, strata)
 
-    def hear(self, health: LabelHealth) -> None:
+    def take_health(self, health: LabelHealth) -> None:
         """Takes what gate and join report about the labels."""
         self._late, self._dropped, self._delay = health.late_share, health.dropped_share, health.delay_s
         if math.isnan(self._usual_delay):

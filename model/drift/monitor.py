@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.drift.by_user import UserEvidence
 from model.drift.causes import Causes, Finding
 from model.drift.change import ChangeTest
-from model.drift.config import WATCHED, DriftConfig
+from model.drift.config import MONITORED_INPUTS, DriftConfig
 from model.drift.expectation import Expectation, probability
 from model.drift.expected import ExpectedPerformance
 from model.drift.hypotheses import Cause
@@ -28,7 +28,7 @@ from model.drift.inputs import DISTANCES, InputWatch
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
-from model.drift.reference import Reference, watched
+from model.drift.reference import Reference, monitored_inputs
 from model.drift.signs import NAN, LabelHealth, Signals
 from model.drift.singles import Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
@@ -111,7 +111,7 @@ class DriftMonitor:
         """
         self.move_on(time)
         values = np.empty((len(frozen), _SERVED_COLUMNS), dtype=np.float32)
-        values[:, 0], values[:, 1:_DOMAIN], values[:, _DOMAIN:] = live, watched(x, frozen), domain
+        values[:, 0], values[:, 1:_DOMAIN], values[:, _DOMAIN:] = live, monitored_inputs(x, frozen), domain
         self._served.append(values)
         self._served_examples += len(values)
         if self._served_examples >= _SERVED_BLOCK:
@@ -137,10 +137,10 @@ class DriftMonitor:
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
         """Returns the verdicts and alarms that changed since the last call; to be called after each micro-batch."""
         self.move_on(time)
-        self._measures.hear(health)
+        self._measures.take_health(health)
         examples = self._measures.examples
-        told = self._causes.told(health, self._arm, self._test, examples, self._time)
-        if not (told or self._fresh):
+        labels_changed = self._causes.report_labels(health, self._arm, self._test, examples, self._time)
+        if not (labels_changed or self._fresh):
             return []
         self._fresh = False
         alarms, self._alarms = [*self._alarms, *self._crossed()], []
@@ -260,7 +260,7 @@ class DriftMonitor:
     def signals(self) -> list[Signals]:
         """One per stratum, in their order."""
         inputs: list[Mapping[str, Mapping[str, float]]] = [
-            {what: dict(zip(DISTANCES, row, strict=True)) for what, row in zip(WATCHED, one, strict=True)}
+            {what: dict(zip(DISTANCES, row, strict=True)) for what, row in zip(MONITORED_INPUTS, one, strict=True)}
             for one in self._distances.tolist()
         ]
         return self._measures.signals(self._names, self._expected.measures(), self._arm.gap, inputs)
@@ -299,11 +299,15 @@ _PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singl
 _CROSSING = (
     ("threshold", "calibration", _OFF),
     *(("threshold", signal, threshold) for signal, threshold in LABEL_ALARMS),
-    *((distance, signal, far) for signal in WATCHED for distance, far in zip(DISTANCES, _DISTANT, strict=True)),
+    *(
+        (distance, signal, far)
+        for signal in MONITORED_INPUTS
+        for distance, far in zip(DISTANCES, _DISTANT, strict=True)
+    ),
 )
 """Measures with an alarm of their own: detector, signal, threshold."""
 _OF_INPUTS = 1 + len(LABEL_ALARMS)
-_DOMAIN = 1 + len(WATCHED)
+_DOMAIN = 1 + len(MONITORED_INPUTS)
 _SERVED_COLUMNS = _DOMAIN + 3
 """Columns of a served example that waits for its block: live logit, watched inputs, facet indices."""
 _LEARNED_DOMAIN = 7

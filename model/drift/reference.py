@@ -11,21 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.drift.config import WATCHED
+from model.drift.config import MONITORED_INPUTS
 from model.drift.expectation import Expectation, probability
 from model.gate.scored_examples import Doubles
 
-_PROJECTIONS = len(WATCHED) - 2
+_PROJECTIONS = len(MONITORED_INPUTS) - 2
 """Number of projections; score and norm are the other two watched inputs."""
 BINS = 10
 _SEED = 20_17
 _PASSES = 20
 
 
-def watched(x: NDArray[np.floating], frozen_logit: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The `WATCHED` inputs, `(n, watched)`, from representations `(n, width)` and frozen logits `(n,)`."""
+def monitored_inputs(x: NDArray[np.floating], frozen_logit: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The `MONITORED_INPUTS` inputs, `(n, watched)`, from representations `(n, width)` and frozen logits `(n,)`."""
     wide = torch.from_numpy(np.ascontiguousarray(x)).float().numpy()  # ten times faster than numpy's cast of float16
-    out = np.empty((len(wide), len(WATCHED)), dtype=np.float32)
+    out = np.empty((len(wide), len(MONITORED_INPUTS)), dtype=np.float32)
     out[:, 0] = frozen_logit
     # No matmul: its rounding depends on the number of rows, and an example's value must not.
     np.sqrt(np.einsum("ij,ij->i", wide, wide), out=out[:, 1])
@@ -44,7 +44,7 @@ class Reference:
     """Binned distributions of the pretraining window; their size does not depend on the number of examples."""
 
     edges: Doubles
-    """Deciles of each of the `WATCHED`, `(watched, BINS - 1)`."""
+    """Deciles of each of the `MONITORED_INPUTS`, `(watched, BINS - 1)`."""
     counts: Doubles
     """Examples by stratum and bin, `(strata, watched, BINS)`."""
     centre: float
@@ -71,7 +71,7 @@ class Reference:
         Examples should be held out from the frozen model's training, because a model is overconfident on those.
         Raises ValueError if there are none, or none with finite numbers.
         """
-        values = watched(x, frozen_logit).astype(np.float64)
+        values = monitored_inputs(x, frozen_logit).astype(np.float64)
         finite = np.isfinite(values).all(axis=1)
         if not finite.any():
             raise ValueError("a reference takes at least one example whose numbers are finite")
@@ -93,7 +93,7 @@ class Reference:
         if missing:
             raise ValueError(f"a drift reference lacks {sorted(missing)[0]!r}")
         edges, counts, scalars = (tensors[name].double().numpy() for name in ("edges", "counts", "scalars"))
-        fits = edges.shape == (len(WATCHED), BINS - 1) and counts.shape[1:] == (len(WATCHED), BINS)
+        fits = edges.shape == (len(MONITORED_INPUTS), BINS - 1) and counts.shape[1:] == (len(MONITORED_INPUTS), BINS)
         if not fits or scalars.shape != (2,):
             raise ValueError(f"a drift reference has edges of shape {edges.shape} and counts of {counts.shape}")
         return cls(edges.copy(), counts.copy(), *(float(value) for value in scalars))

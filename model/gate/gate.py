@@ -173,7 +173,7 @@ class Gate(Generic[RequestT]):
             "harm": self.harm.state(),
             "soundness": self.soundness.state(),
             "feedback": self.feedback.state(),
-            "left": self.set_aside,
+            "set_aside": self.set_aside,
             "since_kept": self._since_kept,
             "kept": self._kept,
         }
@@ -189,4 +189,6 @@ class Gate(Generic[RequestT]):
         }
         for name, part in parts.items():
             part.load(state[name])  # type: ignore[attr-defined]
-        self.set_aside, self._since_kept, self._kept = (int(state[name]) for name in ("left", "since_kept", "kept"))
+        self.set_aside, self._since_kept, self._kept = (
+            int(state[name]) for name in ("set_aside", "since_kept", "kept")
+        )

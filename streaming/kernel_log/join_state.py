@@ -43,7 +43,7 @@ class WaitingBatch(msgspec.Struct, frozen=True, array_like=True):
     requests: list[RequestRef]
     weight: bytes
     """Weights of its examples, float64."""
-    left: bytes
+    set_aside: bytes
     """Mask of the requests set aside for good, a byte each."""
 
 
@@ -53,7 +53,7 @@ class WaitingConversions(msgspec.Struct, frozen=True, array_like=True):
     requests: list[ClosedRequest]
     weight: bytes
     """Weights of their clicked items, float64."""
-    left: bytes
+    set_aside: bytes
     """Mask of the requests set aside for good, a byte each."""
 
 

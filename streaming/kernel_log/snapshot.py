@@ -10,8 +10,8 @@ from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks, WaitingConversions
 
-SCHEMA = 7
-"""Version of the schema; 6 added the whole gate of conversions."""
+SCHEMA = 8
+"""Version of the schema; 8 renamed keys of the states of gate and drift monitor."""
 _BEGIN_ANEW = "give the group topics of its own to start again (topics.kernels, .state)"
 
 
@@ -22,10 +22,10 @@ class ConversionState(msgspec.Struct, frozen=True):
     """See `model.kernel.learner.Learner.snapshot`."""
     gate: dict[str, Any]
     """See `model.gate.guarded.GuardedLearner.state`."""
-    ripe: list[ClosedRequest] = []
+    mature: list[ClosedRequest] = []
     """Clicked requests with final labels that wait to be learned."""
-    ripe_since: float = 0.0
-    """Event time up to which feedback was known when the oldest of `ripe` became ripe, seconds."""
+    mature_since: float = 0.0
+    """Event time up to which feedback was known when the oldest of `mature` became mature, seconds."""
     clicks: bytes = b""
     """Weights of the last published kernel of clicks, float32, beside which conversions are published; empty before."""
     waiting: list[WaitingConversions] = []
@@ -112,7 +112,7 @@ def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSn
         converting=[],
         conversions=msgspec.UNSET
         if learned is msgspec.UNSET
-        else msgspec.structs.replace(learned, ripe=[], waiting=[]),
+        else msgspec.structs.replace(learned, mature=[], waiting=[]),
     )
 
 

@@ -47,7 +47,7 @@ JOIN_DROPPED = Counter(
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, "
     "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, other_tasks, "
     "bad_payload, undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
-    "learning_stopped, unlearnable, other_experiment, set_aside, unripe, unlearned_click.",
+    "learning_stopped, unlearnable, other_experiment, set_aside, immature, unlearned_click.",
     ["group", "reason"],
 )
 LABEL_DELAY = Histogram(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from streaming.kernel_log.closed import ClosedChanges, ClosedRequest, ClosedSegment, encode_segment
 from streaming.kernel_log.join_state import ClosedState, RequestRef
-from streaming.processor.ripe import RipeRequests
+from streaming.processor.mature_requests import MatureRequests
 
 _REQUEST_BYTES = 330
 """Memory of a closed request besides its id and its bits, measured (docs/decisions/0091)."""
@@ -28,9 +28,9 @@ class ClosedIndex:
     They are stored as append-only segments: each cut adds what was learned and corrected since the last cut.
     """
 
-    def __init__(self, remembered_s: float, max_bytes: int, ripe: RipeRequests | None = None) -> None:
-        """`ripe` receives the requests that leave because their time is over, if conversions are learned."""
-        self.ripe = ripe
+    def __init__(self, remembered_s: float, max_bytes: int, mature: MatureRequests | None = None) -> None:
+        """`mature` receives the requests that leave because their time is over, if conversions are learned."""
+        self.mature = mature
         self._remembered_s, self._max_bytes = remembered_s, max_bytes
         self._requests: dict[str, ClosedRequest] = {}
         self._order: deque[ClosedRequest] = deque()
@@ -57,9 +57,9 @@ class ClosedIndex:
         return self._requests.get(request_id)
 
     def find(self, request_id: str) -> ClosedRequest | None:
-        """The request, if it is in the index or ripe."""
-        ripe = None if self.ripe is None else self.ripe.get(request_id)
-        return self._requests.get(request_id) or ripe
+        """The request, if it is in the index or mature."""
+        mature = None if self.mature is None else self.mature.get(request_id)
+        return self._requests.get(request_id) or mature
 
     def add(self, request_id: str, reference: RequestRef, time: float) -> None:
         """Adds a request that has closed and waits for its micro-batch."""
@@ -75,8 +75,8 @@ class ClosedIndex:
         while self._bytes > self._max_bytes and self._order[0].learned_at >= 0:
             evicted = self._pop_oldest()
             self.forget(evicted.time)
-            if self.ripe is not None:
-                self.ripe.evict(evicted)
+            if self.mature is not None:
+                self.mature.evict(evicted)
 
     def forget(self, time: float) -> None:
         """Records that a request of this event time was dropped, so that older repeats can no longer be recognised."""
@@ -108,8 +108,8 @@ class ClosedIndex:
             if self._order[0].learned_at < 0:
                 break  # not learned yet, and a snapshot may refer to it
             forgotten = self._pop_oldest()
-            if self.ripe is not None:
-                self.ripe.add(forgotten, frontier)
+            if self.mature is not None:
+                self.mature.add(forgotten, frontier)
 
     def _pop_oldest(self) -> ClosedRequest:
         closed = self._order.popleft()

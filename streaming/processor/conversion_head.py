@@ -164,8 +164,8 @@ class ConversionHead:
             if len(requests) < len(batch.requests):
                 lost += len(batch.requests)
                 continue
-            weight, left = np.frombuffer(batch.weight), np.frombuffer(batch.left, dtype=np.bool_)
-            self.gate.waiting.append(WeightedBatch(requests, weight.copy(), left.copy()))
+            weight, set_aside = np.frombuffer(batch.weight), np.frombuffer(batch.set_aside, dtype=np.bool_)
+            self.gate.waiting.append(WeightedBatch(requests, weight.copy(), set_aside.copy()))
         return lost
 
 

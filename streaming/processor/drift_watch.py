@@ -211,7 +211,7 @@ class DriftWatch:
         self._show()
         return {
             "monitor": self.monitor.state(),
-            "told": dict(self._reported),
+            "reported": dict(self._reported),
             "late": self._late,
             "shares": dict(self._shares),
             "happened": dict(self._happened),
@@ -225,7 +225,7 @@ class DriftWatch:
             return
         with self._watching():  # the state may come from another reference or another version of the program
             self.monitor.load(state["monitor"])
-            self._reported.update({stratum: str(kind) for stratum, kind in state["told"].items()})
+            self._reported.update({stratum: str(kind) for stratum, kind in state["reported"].items()})
         self._late, self._lost_before = int(state["late"]), -int(state["lost"])
         self._shares.update({name: float(value) for name, value in state["shares"].items()})
         self._happened.update({name: int(value) for name, value in state["happened"].items()})

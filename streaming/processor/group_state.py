@@ -41,13 +41,13 @@ from streaming.processor.drift_watch import DriftWatch
 from streaming.processor.experiment import Experiment
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.learned import PublishedKernel
+from streaming.processor.mature_requests import MatureRequests
 from streaming.processor.recovery import Recovery
-from streaming.processor.ripe import RipeRequests
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
 log = logging.getLogger(__name__)
-RIPE_WAIT = 0.01
-"""Share of the conversion window for which ripe clicks wait for more of them, short beside what they have waited."""
+MATURE_WAIT = 0.01
+"""Share of the conversion window for which mature clicks wait for more of them, short beside what they have waited."""
 
 
 class GroupState:
@@ -94,8 +94,8 @@ class GroupState:
         self.live, self.conversions = live, conversions
         self.restore_rows(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
-        self._ripe = None if conversions is None else RipeRequests(join.conversion_window_s * RIPE_WAIT)
-        self.join = Join(join, self._ripe)
+        self._mature = None if conversions is None else MatureRequests(join.conversion_window_s * MATURE_WAIT)
+        self.join = Join(join, self._mature)
         self._skipped: Counter[str] = Counter()
         self.experiment = Experiment(group, control)
         self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
@@ -132,7 +132,7 @@ class GroupState:
     @property
     def dropped(self) -> Counter[str]:
         """Unusable records by reason, counted since this machine was made."""
-        evicted = Counter({"unripe": 0 if self._ripe is None else self._ripe.evicted})
+        evicted = Counter({"immature": 0 if self._mature is None else self._mature.evicted})
         return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped + evicted
 
     @property
@@ -196,10 +196,10 @@ class GroupState:
         )
 
     def _conversion_state(self) -> ConversionState | msgspec.UnsetType:
-        if self.conversions is None or self._ripe is None:
+        if self.conversions is None or self._mature is None:
             return msgspec.UNSET
-        ripe, since = self._ripe.state(), self._ripe.since
-        return msgspec.structs.replace(self.conversions.state(), ripe=ripe, ripe_since=since)
+        mature, since = self._mature.state(), self._mature.since
+        return msgspec.structs.replace(self.conversions.state(), mature=mature, mature_since=since)
 
     def restore(
         self,
@@ -243,17 +243,17 @@ class GroupState:
 
     def _restore_conversions(self, state: ConversionState | msgspec.UnsetType) -> None:
         """Raises SnapshotError or ContainerError if snapshot and backbone have different tasks."""
-        head, ripe = self.conversions, self._ripe
+        head, mature = self.conversions, self._mature
         if (head is None) != (state is msgspec.UNSET):
             holds, has = ("no", "tells them") if head is not None else ("a task of", "knows clicks alone")
             raise SnapshotError(
                 f"the snapshot of group {self.group!r} holds {holds} conversions, but the backbone {has}: serve the "
                 "backbone it was learned on, or give this one topics of its own (topics.kernels, .state)"
             )
-        if head is None or ripe is None or isinstance(state, msgspec.UnsetType):
+        if head is None or mature is None or isinstance(state, msgspec.UnsetType):
             return
         head.restore(state, self.learner.start)
-        ripe.restore(state.ripe, state.ripe_since)
+        mature.restore(state.mature, state.mature_since)
 
     def _kept(self, kept: Sequence[KeptState], number: int) -> KeptState | None:
         for state in kept:

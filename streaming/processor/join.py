@@ -21,8 +21,8 @@ from streaming.kernel_log.join_state import JoinState, RequestRef
 from streaming.processor.closed_index import ClosedIndex
 from streaming.processor.event_time import EventTime, as_of_append
 from streaming.processor.label_delays import LabelDelays
+from streaming.processor.mature_requests import MatureRequests
 from streaming.processor.open_requests import OpenRequest, OpenRequests
-from streaming.processor.ripe import RipeRequests
 from streaming.processor.unmatched import UnmatchedFeedback
 
 
@@ -78,8 +78,8 @@ class Join:
     repeatedly. `dropped` counts records that the join cannot use, by reason.
     """
 
-    def __init__(self, config: JoinConfig, ripe: RipeRequests | None = None) -> None:
-        """`ripe` receives the requests whose labels are final, if conversions are learned."""
+    def __init__(self, config: JoinConfig, mature: MatureRequests | None = None) -> None:
+        """`mature` receives the requests whose labels are final, if conversions are learned."""
         self._config = config
         self._windows: dict[FeedbackKind, float] = {
             "click": config.click_s, "conversion": config.conversion_window_s,
@@ -89,7 +89,7 @@ class Join:
         """Number of impressions stamped more than `lateness_s` ahead of the broker."""
         self.time = EventTime(config.lateness_s)
         remembered_s = max(config.click_s, config.conversion_window_s, config.patience_s)
-        self.closed = ClosedIndex(remembered_s, config.horizon_bytes, ripe)
+        self.closed = ClosedIndex(remembered_s, config.horizon_bytes, mature)
         self.unmatched = UnmatchedFeedback(config.patience_s, config.feedback_bytes, self.dropped)
         self.delays = LabelDelays()
         self.open = OpenRequests(config)

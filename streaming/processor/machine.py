@@ -303,22 +303,22 @@ class GroupMachine(GroupState):
     def _follow_conversions(self) -> None:
         if self._is_due(self.converting.gathered):
             self._look_up_conversions()
-        ripe = self._ripe
-        if not ripe:
+        mature = self._mature
+        if not mature:
             return
         if not self.learning:
-            self._skipped["learning_stopped"] += len(ripe.take())
-        elif ripe.due(self.join.watermark, self._config.batch_examples):
+            self._skipped["learning_stopped"] += len(mature.take())
+        elif mature.due(self.join.watermark, self._config.batch_examples):
             self._learn_conversions()
 
     def _learn_conversions(self) -> None:
         """Learns conversions from requests that left the closed index; their impressions are read from the log
         (0142)."""
-        head, ripe = self.conversions, self._ripe
-        if head is None or ripe is None or not ripe:
+        head, mature = self.conversions, self._mature
+        if head is None or mature is None or not mature:
             return
         self._look_up_conversions()
-        taken = ripe.take()
+        taken = mature.take()
         requests = [found for closed in taken if (found := self._logged.labelled(closed)) is not None]
         self.join.dropped["uncorrectable"] += len(taken) - len(requests)
         if requests:

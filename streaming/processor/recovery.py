@@ -57,8 +57,8 @@ class Recovery:
         for batch in self.snapshot.waiting:
             requests = self.rebuild(batch.requests)
             if len(requests) == len(batch.requests):
-                weight, left = np.frombuffer(batch.weight), np.frombuffer(batch.left, dtype=np.bool_)
-                waiting.append(WeightedBatch(requests, weight.copy(), left.copy()))
+                weight, set_aside = np.frombuffer(batch.weight), np.frombuffer(batch.set_aside, dtype=np.bool_)
+                waiting.append(WeightedBatch(requests, weight.copy(), set_aside.copy()))
         return waiting
 
     def rebuild(self, refs: Sequence[RequestRef]) -> list[LabelledRequest]:

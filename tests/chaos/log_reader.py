@@ -118,12 +118,12 @@ def conversions_of(config: Config, records: Sequence[Appended], until: int, grou
     partition = config.partition_of(group)
     assert partition is not None
     machine = new_machine(config, open_backbone(config), group, PartitionReader(config, partition))
-    head, ripe, found = machine.conversions, machine._ripe, LearnedConversions()
+    head, mature, found = machine.conversions, machine._mature, LearnedConversions()
     assert head is not None, "the backbone tells no conversions"
-    assert ripe is not None
-    learn, add = head.learn, ripe.add
+    assert mature is not None
+    learn, add = head.learn, mature.add
 
-    def ripened(closed: ClosedRequest, frontier: float) -> None:
+    def matured(closed: ClosedRequest, frontier: float) -> None:
         if closed.learned_at == NOT_LEARNED:
             found.untaught.add(closed.request_id)
         add(closed, frontier)
@@ -137,7 +137,7 @@ def conversions_of(config: Config, records: Sequence[Appended], until: int, grou
                 found.learned[key] = bool(request.conversions[index])
         return learn(requests)
 
-    head.learn, ripe.add = watched, ripened  # type: ignore[method-assign]
+    head.learn, mature.add = watched, matured  # type: ignore[method-assign]
     for record in records:
         if record.offset < until:
             machine.feed(record.offset, record.value, record.time)

@@ -61,7 +61,7 @@ CONVERSION_WINDOW_S = 30.0
 def test_kills_lose_no_conversion_and_give_the_kernel_of_an_undisturbed_run(
     tmp_path: Path, watchdog: Watchdog, sizes: Sizes, tell: Tell
 ) -> None:
-    """Killed while clicks wait for their conversions, and again while those ripen and are learned."""
+    """Killed while clicks wait for their conversions, and again while those mature and are learned."""
     join = small_config(tmp_path, [], "").join
     # Longer than a busy machine takes for a click, or the gate would set aside what is late.
     waits = {"window_s": 6.0, "horizon_s": CONVERSION_WINDOW_S, "conversion_window_s": CONVERSION_WINDOW_S}

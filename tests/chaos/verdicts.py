@@ -18,7 +18,7 @@ from tests.chaos.log_reader import (
 
 SETTLE_S = 120.0
 RIPENS_S = 3.0
-"""Behind the window of conversions, until a click that ripened is learned."""
+"""Behind the window of conversions, until a click that matured is learned."""
 
 
 def settled(config: Config, newest: float, group: str = "main") -> Committed:

@@ -70,7 +70,7 @@ def test_a_reference_keeps_every_items_labels(bits: list[tuple[bool, bool]]) -> 
         (encode_snapshot(snapshot())[:-3], "cannot be read"),
         (encode_snapshot(msgspec.structs.replace(snapshot(), schema=99)), "schema 99"),
         (msgspec.msgpack.encode({**written(), "recent": [], "schema": 1}), "schema 1"),
-        (encode_snapshot(msgspec.structs.replace(snapshot(), schema=6)), "schema 6, this program reads 7"),
+        (encode_snapshot(msgspec.structs.replace(snapshot(), schema=7)), "schema 7, this program reads 8"),
         (encode_snapshot(msgspec.structs.replace(snapshot(), group="other")), "'other'"),
         (encode_snapshot(msgspec.structs.replace(snapshot(), fingerprint="0" * 64)), "backbone 000000000000"),
     ],

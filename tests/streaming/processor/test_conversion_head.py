@@ -220,7 +220,7 @@ def test_clicks_with_expired_impressions_are_counted_and_left_out() -> None:
 def test_clicks_evicted_too_early_are_counted() -> None:
     group = run(RECORDS, JOIN.model_copy(update={"horizon_bytes": 4_000}))
     assert group.conversions is not None
-    assert group.dropped["unripe"] > 0
+    assert group.dropped["immature"] > 0
     assert group.conversions.learned < clicks(RECORDS)
 
 

@@ -1,4 +1,4 @@
-"""Ripe requests: clicked requests whose labels can no longer change, from which the conversion task learns.
+"""Mature requests: clicked requests whose labels can no longer change, from which the conversion task learns.
 
 A conversion comes up to an hour after its click. Until then the request is in the closed index anyway, where late
 clicks and conversions find it. A request that leaves the index by age has all its feedback.
@@ -13,17 +13,17 @@ import msgspec
 from streaming.kernel_log.closed import ClosedRequest
 
 
-class RipeRequests:
-    """Ripe requests in the order in which they ripened, until they are taken."""
+class MatureRequests:
+    """Mature requests in the order in which they matured, until they are taken."""
 
     def __init__(self, wait_s: float) -> None:
         """`wait_s` is how long the oldest waits for more, seconds of event time."""
         self._wait_s = wait_s
         self._requests: dict[str, ClosedRequest] = {}
         self.since = 0.0
-        """Event time up to which feedback was known when the oldest one ripened, seconds."""
+        """Event time up to which feedback was known when the oldest one matured, seconds."""
         self.evicted = 0
-        """Number of clicked requests that left for lack of memory before they were ripe."""
+        """Number of clicked requests that left for lack of memory before they were mature."""
 
     def __len__(self) -> int:
         return len(self._requests)
