@@ -6,7 +6,7 @@ import logging
 import sys
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from features.queries import QueryTexts
 from features.store.definitions import ITEM_PROFILE, USER_PROFILE
 from features.store.feature_store import FeatureStore
 from features.user_vectors import UserState, UserVectors
-from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.interface import FrozenBackbone, predicts_relevance, round_representation
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder, stacked
 from model.encoding.item_values import ItemValues, Slots
@@ -56,6 +56,8 @@ class Represented:
     """The frozen backbone's logit of a conversion given a click, `(n,)`; None for a backbone without conversions."""
     cvr_live: Tensor | None = None
     """Live features of conversions, `(n, k)`; None for a backbone without conversions."""
+    relevance_logit: Tensor | None = None
+    """Logit of the item's relevance to the query, `(n,)`; None without a query, or for a backbone without relevance."""
 
     @property
     def inputs(self) -> KernelInputs:
@@ -71,22 +73,26 @@ class Represented:
 
     def finite(self) -> Tensor:
         """Mask of the rows whose scored and logged values are all finite, bool `(n,)`."""
-        columns = [self.x, self.live, self.content, self.frozen_logit[:, None]]
-        columns += [] if self.cvr_logit is None else [self.cvr_logit[:, None]]
-        columns += [] if self.cvr_live is None else [self.cvr_live]
+        columns = [column.reshape(len(self.x), -1) for column in self._tensors().values()]
         return torch.isfinite(torch.cat(columns, dim=1)).all(dim=1)
 
     def rows(self, kept: Tensor) -> Represented:
         """The rows where the mask `kept`, bool `(n,)`, is true."""
-        return Represented(
-            x=self.x[kept],
-            live=self.live[kept],
-            content=self.content[kept],
-            values=self.values[kept.numpy()],
-            frozen_logit=self.frozen_logit[kept],
-            cvr_logit=None if self.cvr_logit is None else self.cvr_logit[kept],
-            cvr_live=None if self.cvr_live is None else self.cvr_live[kept],
-        )
+        tensors = {name: column[kept] for name, column in self._tensors().items()}
+        return Represented(**tensors, values=self.values[kept.numpy()])
+
+    @staticmethod
+    def joined(parts: Sequence[Represented]) -> Represented:
+        """The items of all parts of one request, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = [part._tensors() for part in parts]
+        tensors = {name: torch.cat([own[name] for own in columns]) for name in columns[0]}
+        return Represented(**tensors, values=np.concatenate([part.values for part in parts]))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors that there are, by name."""
+        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,7 @@ class Representer:
         self._user_vectors = UserVectors.of(backbone, config, now)
         self._values = ItemValues(encoder)
         self._queries = queries
+        self._relevance = backbone.predict_all if predicts_relevance(backbone) else None
         self._nobody = encoder.encode_user(UserFeatures("", {}))
         self._text_refused = False
 
@@ -208,13 +215,20 @@ class Representer:
                 mine = self._user_vectors.vector(user_id, state, lambda: batch(items[:1]))
                 vectors = torch.from_numpy(stacked([item.vector for item in items]))
                 x = torch.cat([mine.expand(len(items), -1), vectors], dim=1)
-            rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
-            frozen, cvr = self.backbone.predict(x, rows).unbind(1)
-        of_clicks = Represented(x, live, torch.from_numpy(content), values, frozen)
+            logits = self._logits(x, facets, searches=query is not None)
+        made = Represented(x=x, live=live, content=torch.from_numpy(content), values=values, **logits)
         if not self.backbone.has_conversion:
-            return of_clicks
+            return made
         cvr_live = torch.from_numpy(self.live(user_id, item_ids, request_items, time, conversion_kind))
-        return replace(of_clicks, cvr_logit=cvr, cvr_live=cvr_live)
+        return replace(made, cvr_live=cvr_live)
+
+    def _logits(self, x: Tensor, facets: tuple[int, int, int], *, searches: bool) -> dict[str, Tensor]:
+        """The logits that the backbone predicts of `x` `(n, d)`, by their names in `Represented`."""
+        rows = torch.tensor([facets], dtype=torch.int64).expand(len(x), -1)
+        predict = self._relevance if searches and self._relevance is not None else self.backbone.predict
+        frozen, cvr, *relevance = predict(x, rows).unbind(1)
+        logits = {"frozen_logit": frozen} | ({"cvr_logit": cvr} if self.backbone.has_conversion else {})
+        return logits | ({"relevance_logit": relevance[0]} if relevance else {})
 
     def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:
         """The user's recent events, oldest first; empty if the backbone reads none."""

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lab.code_key import code_digest
 from lab.progress import bars, reporter
-from lab.streams import ensure_conversions, ensure_queries
+from lab.streams import ensure_learnable
 from lab.streams.recording import Recording
 from model.backbone.schema import CARD
 from model.whole_files import changed_files, whole_folder, write_digests
@@ -45,11 +45,10 @@ def backbone_key(config: Config, data: Recording) -> str:
 def pretrained_backbone(config: Config, data: Recording, console: Console) -> Path:
     """Folder of the pretrained backbone in the cache; it is trained first if it is not there, or not as it was made.
 
-    Raises StreamError where it is to learn conversions or queries that `data` does not hold, TextModelUnavailableError,
+    Raises StreamError where it is to learn what `data` knows nothing of, TextModelUnavailableError,
     TextWidthError, BackboneRefused, or OSError if the cache cannot be written.
     """
-    ensure_conversions(config.backbone.tasks, data.stream)
-    ensure_queries(config.backbone.query_aspects, data.stream)
+    ensure_learnable(config.backbone, data.stream)
     folder = config.cache_dir / "backbones" / backbone_key(config, data)
     if (folder / CARD).is_file():
         changed = changed_files(folder)

@@ -145,6 +145,13 @@ class BackboneConfig(Section):
         "for a backbone that reads no queries. It takes a stream with queries. A backbone of your own reads "
         "`batch.query` if any is named.",
     )
+    relevance_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Weight in the loss of how relevant an item is to the query, which is then predicted beside "
+        "clicks; 0 predicts none. It takes `query_aspects` and a stream in which somebody judged relevance.",
+    )
     user_encoder: Literal["none", "pool", "gru4rec", "nextitnet", "sasrec", "bert4rec"] = Field(
         default="none",
         description="Network that reads a user's live history: none, a weighted mean, a recurrent network, dilated "
@@ -231,6 +238,20 @@ class BackboneConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _relevant_to_a_query(self) -> BackboneConfig:
+        if self.relevance_weight and self.factory:
+            raise ValueError(
+                "relevance_weight is for the foundation model; a backbone of your own (factory) predicts clicks and "
+                "conversions alone: leave one of the two out"
+            )
+        if self.relevance_weight and not self.query_aspects:
+            raise ValueError(
+                f"relevance_weight is {self.relevance_weight:g}, but query_aspects is empty: an item is relevant to a "
+                "query, so name aspects by which the backbone reads it, or set relevance_weight to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _towers_share_the_width(self) -> BackboneConfig:
         if self.trunk != "dssm" or self.factory:
             return self
@@ -252,6 +273,15 @@ class BackboneConfig(Section):
             return BackboneConfig.model_validate(self.model_dump() | values)
         except ValidationError as error:
             raise ValueError("backbone: " + error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+    @property
+    def identity(self) -> str:
+        """The settings as JSON for a fingerprint.
+
+        Left out are the factory, whose path differs between machines, and relevance where it is not predicted, so that
+        a backbone from before that setting keeps its fingerprint.
+        """
+        return self.model_dump_json(exclude={"factory"} if self.relevance_weight else {"factory", "relevance_weight"})
 
     @property
     def history(self) -> HistorySpec:

@@ -1,7 +1,8 @@
-"""Losses of the click and conversion tasks, for backbone and kernel."""
+"""Losses of the click, conversion and relevance tasks."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, logsigmoid
 
@@ -26,3 +27,11 @@ def entire_space_loss(
     if has_conversion:
         loss = loss + binary_cross_entropy(ctcvr(*logits), conversion, weight)
     return loss
+
+
+def relevance_loss(logit: Tensor, relevance: Tensor) -> Tensor:
+    """Mean BCE of the judged pairs, nats; 0 if nobody judged any. Logits and judgements, NaN for none, are `(n,)`."""
+    judged = ~torch.isnan(relevance)
+    if not judged.any():
+        return logit.new_zeros(())
+    return binary_cross_entropy_with_logits(logit[judged], relevance[judged])

@@ -15,7 +15,7 @@ from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable, execute
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.tables import markdown, show
-from lab.streams import ensure_conversions, ensure_queries
+from lab.streams import ensure_learnable
 from lab.streams.sources import choose
 from model.whole_files import write_whole
 from streaming.config import Config
@@ -74,8 +74,7 @@ def warm_up(plan: Plan, console: Console) -> None:
     texts: list[str] = []
     for source in plan.sources:
         stream = source.open(plan.seeds[0], plan.cache_dir)
-        ensure_conversions(plan.config.backbone.tasks, stream)
-        ensure_queries(plan.config.backbone.query_aspects, stream)
+        ensure_learnable(plan.config.backbone, stream)
         texts += [item.text for item in stream.catalogue.items]
         texts += stream.catalogue.queries if plan.config.backbone.query_aspects else ()
     console.print(f"{len(plan.sources)} streams, {len(plan.adapters)} adapters, {len(plan.seeds)} seeds")

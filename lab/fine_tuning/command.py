@@ -13,7 +13,7 @@ from lab.fine_tuning.examples import scene_examples
 from lab.fine_tuning.origin import OldBackbone, TransferRefused, open_origin
 from lab.kernel_start import PretrainingLog
 from lab.progress import bars, reporter
-from lab.streams import ensure_conversions
+from lab.streams import ensure_conversions, ensure_relevance
 from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import ensure_fits
 from lab.streams.recording import Recording
@@ -78,6 +78,7 @@ def run_fine_tune(
     recording = open_recording(config, choice, console)
     ensure_fits(config, recording, choice)
     ensure_conversions(config.backbone.tasks, recording.stream)
+    ensure_relevance(config.backbone.relevance_weight, recording.stream)
     examples = scene_examples(recording, config.domain_space(), order.scene, order.examples)
     users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
     queries = encoded_queries(config, recording)

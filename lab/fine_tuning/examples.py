@@ -37,15 +37,11 @@ def scene_examples(recording: Recording, space: DomainSpace, scene: str, limit: 
 
 def _examples(chunk: Chunk, scene: int) -> dict[str, NDArray[Any]]:
     row, column = np.nonzero(chunk.shown & (chunk.domain[:, 0] == scene)[:, None])
-    columns: dict[str, NDArray[Any]] = {
+    return {
         "user": chunk.user[row],
         "item": chunk.items[row, column],
         "domain": chunk.domain[row],
         "label": chunk.click[row, column].astype(np.float32),
         "time": chunk.time[row],
+        **chunk.more_labels(row, column),
     }
-    if chunk.query is not None:
-        columns["query"] = chunk.query[row]
-    if chunk.converted is not None:
-        columns["conversion"] = chunk.converted[row, column].astype(np.float32)
-    return columns

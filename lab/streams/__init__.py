@@ -1,6 +1,7 @@
 """Streams of requests: scripted drift over real items, and logs of real traffic."""
 
 from lab.streams.request import Request
+from lab.streams.required import ensure_conversions, ensure_learnable, ensure_queries, ensure_relevance
 from lab.streams.scripted.script import (
     Script,
     conversion_suite,
@@ -21,8 +22,6 @@ from lab.streams.stream import (
     DriftSpan,
     Stream,
     StreamError,
-    ensure_conversions,
-    ensure_queries,
     requests,
 )
 
@@ -39,7 +38,9 @@ __all__ = [
     "StreamError",
     "conversion_suite",
     "ensure_conversions",
+    "ensure_learnable",
     "ensure_queries",
+    "ensure_relevance",
     "find_script",
     "load_script",
     "oracle_auc",

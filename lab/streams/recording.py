@@ -73,8 +73,7 @@ class Recording:
             domain=recoded(chunk.domain, self.catalogue.space, space)[row],
             label=chunk.click[row, column].astype(np.float32),
             time=chunk.time[row],
-            conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
-            query=chunk.query_of(row),
+            **chunk.more_labels(row, column),
         )
 
     def identity(self) -> Iterator[bytes]:

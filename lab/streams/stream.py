@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, Protocol
 
@@ -78,6 +78,9 @@ class Chunk:
     """Conversions of the clicks; None for a stream without them."""
     query: NDArray[np.int64] | None = None
     """Position in `Catalogue.queries`, `NO_QUERY` for a recommendation, `(r,)`; None where nobody asks for anything."""
+    relevance: NDArray[np.float32] | None = None
+    """How relevant an item is to the request's query, from 0 to 1, nan where nobody judged it, `(r, k)`; None for a
+    stream without judgements."""
 
     def __len__(self) -> int:
         return int(self.time.shape[0])
@@ -103,14 +106,25 @@ class Chunk:
     def training_columns(self) -> list[NDArray[Any]]:
         """All columns that a backbone is trained on, so that equal columns mean an equal backbone."""
         columns: list[NDArray[Any]] = [self.time, self.user, self.domain, self.items, self.click]
-        return columns + [column for column in (self.converted, self.query) if column is not None]
+        return columns + [one for one in (self.converted, self.query, self.relevance) if one is not None]
 
     def rows(self, part: slice | NDArray[np.int64]) -> Chunk:
         """The requests of `part`."""
         conversions = None if self.conversions is None else self.conversions.rows(part)
-        query = None if self.query is None else self.query[part]
-        columns = {f.name: getattr(self, f.name)[part] for f in _columns()}
-        return Chunk(**columns, conversions=conversions, query=query)
+        columns = {name: value[part] for name, value in self._arrays().items()}
+        return Chunk(**columns, conversions=conversions)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays that the chunk has, by name."""
+        return {f.name: value for f in _columns() if (value := getattr(self, f.name)) is not None}
+
+    def more_labels(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The columns of `Examples` that not every stream has, for the cells at `row` and `column`, `(n,)` each."""
+        cells = {"conversion": self.converted, "relevance": self.relevance}
+        labels: dict[str, NDArray[Any]] = {
+            name: value[row, column].astype(np.float32) for name, value in cells.items() if value is not None
+        }
+        return labels if self.query is None else labels | {"query": self.query[row]}
 
     def query_of(self, row: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """The queries of the requests `row`, `(n,)`; None where nobody asks for anything."""
@@ -122,17 +136,16 @@ class Chunk:
         if not chunks:
             raise ValueError("cannot join zero chunks")
         known = [chunk.conversions for chunk in chunks if chunk.conversions is not None]
-        queries = [chunk.query for chunk in chunks if chunk.query is not None]
+        parts = [chunk._arrays() for chunk in chunks]
         return Chunk(
-            **{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in _columns()},
+            **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
             conversions=Conversions.concat(known) if known else None,
-            query=np.concatenate(queries) if queries else None,
         )
 
 
 def _columns() -> list[Field[Any]]:
-    """The arrays that every chunk has."""
-    return [column for column in fields(Chunk) if column.name not in {"conversions", "query"}]
+    """The fields of a chunk that are arrays, some of which a stream may lack."""
+    return [column for column in fields(Chunk) if column.name != "conversions"]
 
 
 class Stream(Protocol):
@@ -167,25 +180,9 @@ class Stream(Protocol):
     def searches(self) -> bool:
         """Whether some of its requests carry a query."""
 
-
-def ensure_conversions(tasks: str, stream: Stream) -> None:
-    """Raises StreamError if a backbone of `tasks` should learn conversions but the stream has none."""
-    if tasks == "ctr_ctcvr" and not stream.converts:
-        raise StreamError(
-            f'backbone.tasks is "ctr_ctcvr", but the stream {stream.name} knows of no conversions: name them '
-            "(`interactions.conversion` of a mapping, `conversions` of a script), take a stream that has them "
-            '(--script shop, --mapping movielens-favourites), or set backbone.tasks = "ctr"'
-        )
-
-
-def ensure_queries(aspects: Sequence[str], stream: Stream) -> None:
-    """Raises StreamError if a backbone that knows queries by `aspects` is to learn from a stream without any."""
-    if aspects and not stream.searches:
-        raise StreamError(
-            f"backbone.query_aspects is {', '.join(aspects)}, but no request of the stream {stream.name} carries a "
-            "query: name one (`interactions.query` of a mapping, `queries` of a script), take a stream that has them "
-            "(--script search, --mapping movielens-search), or leave backbone.query_aspects empty"
-        )
+    @property
+    def judges(self) -> bool:
+        """Whether it says of some items how relevant they are to the query."""
 
 
 def requests(stream: Stream, half: Half) -> Iterator[Request]:

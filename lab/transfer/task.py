@@ -35,6 +35,7 @@ class PartedStream:
     drift_spans: tuple[DriftSpan, ...] = ()
     converts: bool = False
     searches: bool = False
+    judges: bool = False
 
     def _half(self, half: Half) -> Chunk:
         chunk = self.pretrain if half == "pretrain" else self.live
@@ -156,6 +157,7 @@ def _kept(chunk: Chunk, cells: NDArray[np.bool_]) -> Chunk:
         clean_click=chunk.clean_click & cells,
         conversions=None,
         query=None,
+        relevance=None,
     )
     return part.rows(np.flatnonzero(cells.any(axis=1)))
 

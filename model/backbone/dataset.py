@@ -33,11 +33,18 @@ class Examples:
     conversion: NDArray[np.float32] | None = None
     query: NDArray[np.int64] | None = None
     """Index into a list of queries, `NO_QUERY` for a recommendation; None if the stream has no queries at all."""
+    relevance: NDArray[np.float32] | None = None
+    """How relevant the item is to the query, from 0 to 1, NaN where nobody judged it; None if nobody ever did."""
 
     @property
     def searches(self) -> bool:
         """Whether any example belongs to a request with a query."""
         return self.query is not None and bool((self.query != NO_QUERY).any())
+
+    @property
+    def judged(self) -> bool:
+        """Whether the relevance of any example is known."""
+        return self.relevance is not None and not np.isnan(self.relevance).all()
 
     def __post_init__(self) -> None:
         n = len(self.label)
@@ -47,7 +54,9 @@ class Examples:
                 continue
             if len(value) != n:
                 raise ValueError(f"examples: {field.name} has {len(value)} rows, label has {n}")
-            if not np.isfinite(value).all():
+            if field.name == "relevance":
+                _check_relevance(value)
+            elif not np.isfinite(value).all():
                 raise ValueError(f"examples: {field.name} has non-finite values")
         if self.domain.shape != (n, 3):
             raise ValueError(f"examples: domain has shape {self.domain.shape}, expected ({n}, 3)")
@@ -61,6 +70,11 @@ class Examples:
         """The examples of `index`, which must keep their order."""
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self) if getattr(self, f.name) is not None}
         return replace(self, **picked)
+
+
+def _check_relevance(value: NDArray[np.float32]) -> None:
+    if ((value < 0) | (value > 1)).any():  # never true of NaN
+        raise ValueError("examples: relevance has values outside 0 to 1")
 
 
 class TooFewExamplesError(ValueError):
@@ -161,6 +175,8 @@ class TrainingData:
     """The users' earlier events; None if the backbone has no user encoder."""
     query: Tensor | None = None
     """Index of each pair's query in `profiles`, int64, or `NO_QUERY`; None if the stream has no queries at all."""
+    relevance: Tensor | None = None
+    """How relevant the item is to the query, float32, NaN where nobody judged it; None if nobody ever did."""
 
     @staticmethod
     def of(examples: Examples, profiles: ProfileTable, history: HistorySpec = NO_HISTORY) -> TrainingData:
@@ -176,6 +192,7 @@ class TrainingData:
             conversion=torch.from_numpy(conversion),
             past=past,
             query=None if examples.query is None else torch.from_numpy(examples.query),
+            relevance=None if examples.relevance is None else torch.from_numpy(examples.relevance),
         )
 
     def __len__(self) -> int:
@@ -199,4 +216,5 @@ class TrainingData:
             conversion=self.conversion[rows],
             past=None if self.past is None else self.past.of_pairs(rows),
             query=None if self.query is None else self.query[rows],
+            relevance=None if self.relevance is None else self.relevance[rows],
         )

@@ -56,7 +56,7 @@ class FoundationBackbone(nn.Module):
         super().__init__()
         self.config, self.shape, self.encoder_digest = config, shape, encoder_digest
         self.width, self.content_width = config.width, config.content_width
-        self.has_conversion = config.tasks == "ctr_ctcvr"
+        self.has_conversion, self.has_relevance = config.tasks == "ctr_ctcvr", config.relevance_weight > 0
         d, e = config.width, config.domain_width
         self.domain_embedding = DomainEmbedding(shape.domain_sizes, e)
         self.user_table = nn.Embedding(shape.users, config.id_width)
@@ -98,14 +98,14 @@ class FoundationBackbone(nn.Module):
         )
         self.first_order = nn.Linear(self.statistics.width, 1) if self.statistics else None
         self.experts = Trunk(
-            config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
+            config.trunk, tasks + self.has_relevance, d, e, experts=config.experts, hidden=config.expert_hidden,
             width_out=config.expert_width, dropout=config.dropout,
         )  # fmt: skip
-        self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
+        self.towers = Towers(tasks, config.expert_width, config.tower_hidden, relevance=self.has_relevance)
 
     @property
     def tasks(self) -> int:
-        """Number of logits that are trained."""
+        """Number of logits of `predict` that are trained."""
         return 2 if self.has_conversion else 1
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
@@ -178,8 +178,23 @@ class FoundationBackbone(nn.Module):
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`. A single domain row `(1, 3)` serves all of `x`."""
+        return self._of_clicks(x, self._mixed(x, domain))
+
+    def predict_all(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Logits of CTR, CVR and relevance, `(n, 3)`. Raises ValueError for a backbone without relevance."""
+        if self.towers.relevance is None:
+            raise ValueError("the backbone predicts no relevance: its relevance_weight is 0")
+        mixed = self._mixed(x, domain)
+        return torch.cat([self._of_clicks(x, mixed), self.towers.relevance(mixed[-1])], dim=-1)
+
+    def _mixed(self, x: Tensor, domain: Tensor) -> list[Tensor]:
+        """The trunk's output for each task."""
         vector = self.domain_embedding(domain).expand(len(x), -1)
-        logits: Tensor = self.towers(self.experts(x, vector), self.first_order_logit(x))
+        mixed: list[Tensor] = self.experts(x, vector)
+        return mixed
+
+    def _of_clicks(self, x: Tensor, mixed: list[Tensor]) -> Tensor:
+        logits: Tensor = self.towers(mixed[: self.tasks], self.first_order_logit(x))
         return logits
 
     def content(self, batch: FeatureBatch) -> Tensor:
@@ -209,7 +224,7 @@ class FoundationBackbone(nn.Module):
         """Ends training: drops gradients, switches to evaluation mode and computes the fingerprint."""
         self.zero_grad(set_to_none=True)
         self.requires_grad_(False).eval()
-        self._fingerprint = fingerprint(self, self.config.model_dump_json(exclude={"factory"}), self.encoder_digest)
+        self._fingerprint = fingerprint(self, self.config.identity, self.encoder_digest)
         return self
 
     @property

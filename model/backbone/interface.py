@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,22 @@ class TwoTowers(FrozenBackbone, Protocol):
 
     def item_vector(self, batch: FeatureBatch) -> Tensor:
         """Vectors of the items, float32 `(n, d / 2)`."""
+
+
+@runtime_checkable
+class RelevanceBackbone(FrozenBackbone, Protocol):
+    """A backbone that may also predict how relevant an item is to a query."""
+
+    has_relevance: bool
+    """Whether it does."""
+
+    def predict_all(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Logits of CTR, CVR and relevance, `(n, 3)`; the first two as by `predict`."""
+
+
+def predicts_relevance(backbone: FrozenBackbone) -> TypeGuard[RelevanceBackbone]:
+    """Whether a frozen backbone predicts relevance."""
+    return isinstance(backbone, RelevanceBackbone) and backbone.has_relevance
 
 
 def round_representation(x: Tensor) -> Tensor:

@@ -42,13 +42,12 @@ class OwnBackbone(WrappedBackbone):
         self, module: nn.Module, config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder
     ) -> None:
         """Raises BackboneRefused, naming the factory and the method or parameter that cannot be used."""
-        settings = config.model_dump_json(exclude={"factory"})  # its path differs between machines
         try:
             super().__init__(
                 module,
                 probe_batch(encoder, shape.domain_sizes, config),
                 content_width=config.content_width,
-                identity=(settings, encoder.digest),
+                identity=(config.identity, encoder.digest),
             )
         except (TypeError, ValueError) as error:
             raise BackboneRefused(f"{config.factory}: {error}") from error

@@ -57,11 +57,12 @@ def pretrain_backbone(
     """Trains the configured backbone: that of `backbone.factory` if it is set, else the foundation model, which `make`
     makes untrained.
 
-    Raises BackboneRefused if the examples lack the conversions or queries that the configuration asks for, if no item
-    aspect tells the items apart, or if an own backbone cannot be used; ValueError as `pretrain` does.
+    Raises BackboneRefused if the examples lack the conversions, queries or judgements that the configuration asks for,
+    if no item aspect tells the items apart, or if an own backbone cannot be used; ValueError as `pretrain` does.
     """
     ensure_converted(backbone, examples)
     ensure_searched(backbone, examples, len(queries))
+    ensure_judged(backbone, examples)
     if backbone.factory:
         shape = BackboneShape.of(encoder, domain_sizes)
         data = TrainingData.of(examples, ProfileTable(encoder, users, items, queries), backbone.history)
@@ -96,6 +97,17 @@ def ensure_searched(backbone: BackboneConfig, examples: Examples, queries: int) 
         raise BackboneRefused(
             f"backbone.query_aspects is {', '.join(backbone.query_aspects)}, but none of the examples belongs to a "
             "request with a query: bring a stream whose first half has some, or leave backbone.query_aspects empty"
+        )
+
+
+def ensure_judged(backbone: BackboneConfig, examples: Examples) -> None:
+    """Raises BackboneRefused if relevance is to be predicted but no example is judged: its tower would stay
+    untrained."""
+    if backbone.relevance_weight and not examples.judged:
+        raise BackboneRefused(
+            f"backbone.relevance_weight is {backbone.relevance_weight:g}, but nobody judged how relevant any of the "
+            "examples is to its query: bring a stream whose first half has judgements, or set "
+            "backbone.relevance_weight = 0"
         )
 
 

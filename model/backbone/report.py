@@ -44,6 +44,8 @@ class PretrainReport:
     validation_log_loss: float = float("inf")
     validation_auc_ctcvr: float = float("nan")
     """AUC of CTCVR over all impressions; NaN without a conversion tower."""
+    validation_auc_relevance: float = float("nan")
+    """AUC of relevance over the judged examples; NaN without a relevance tower."""
     validation_auc_by_domain: dict[str, float] = field(default_factory=dict)
     """AUC per facet value, `"<facet>=<index>"`."""
     window: tuple[float, float] = (float("nan"), float("nan"))

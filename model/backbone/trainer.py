@@ -22,7 +22,7 @@ from model.backbone.statistics import FittedStatistics
 from model.backbone.training_state import Unfinished, load_state, save_state
 from model.config import PretrainConfig
 from model.evaluation import auc, log_loss, sigmoid
-from model.losses import entire_space_loss
+from model.losses import entire_space_loss, relevance_loss
 
 SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(2, 11))
 """Shares of the tower's logit that validation chooses from, because trunk and tower are overconfident (docs/decisions/
@@ -152,8 +152,11 @@ class Trainer:
         batch = self.model.drop_ids(data.batch(index), self._generator)
         seen = None if self.statistics is None else self.statistics.of(batch, index)
         x = self.model.represent(batch, seen)
-        ctr, cvr = self.model.predict(x, batch.domain).unbind(1)
+        predict = self.model.predict_all if self.model.has_relevance else self.model.predict
+        ctr, cvr, *relevance = predict(x, batch.domain).unbind(1)
         loss = entire_space_loss((ctr, cvr), data.label[index], data.conversion[index], self.model.has_conversion)
+        if relevance and data.relevance is not None:
+            loss = loss + config.relevance_weight * relevance_loss(relevance[0], data.relevance[index])
         if config.alignment != "none":
             loss = loss + config.alignment_weight * alignment(config.alignment, x, batch.domain)
         return loss
@@ -183,7 +186,9 @@ class Trainer:
         domain = self.data.domain[self.cut :].numpy()
         self.report.validation_auc_by_domain = auc_by_domain(labels, logits[:, 0], domain)
         self.report.held_out = logits[:, 0].tolist()
-        self.report.validation_auc_ctcvr = auc_ctcvr(self.model, self.data.part(self.cut, len(self.data)), logits)
+        rest = self.data.part(self.cut, len(self.data))
+        self.report.validation_auc_ctcvr = auc_ctcvr(self.model, rest, logits)
+        self.report.validation_auc_relevance = auc_relevance(self.model, rest)
 
 
 def _best_share(
@@ -205,11 +210,25 @@ def auc_ctcvr(backbone: FrozenBackbone, data: TrainingData, logits: NDArray[np.f
     return auc(data.conversion.numpy(), sigmoid(logits[:, 0]) * sigmoid(logits[:, 1]))
 
 
-@torch.no_grad()
+def auc_relevance(model: FoundationBackbone, data: TrainingData) -> float:
+    """AUC of relevance over the judged pairs, relevant above one half; NaN without the task or judgements of both."""
+    if not model.has_relevance or data.relevance is None:
+        return float("nan")
+    judged = ~np.isnan(data.relevance.numpy())
+    return auc(data.relevance.numpy()[judged], _answers(model, data, model.predict_all)[judged, 2])
+
+
 def logits_of(backbone: FrozenBackbone, data: TrainingData) -> NDArray[np.float32]:
     """Logits of CTR and CVR of all pairs, `(n, 2)`."""
+    return _answers(backbone, data, backbone.predict)
+
+
+@torch.no_grad()
+def _answers(
+    backbone: FrozenBackbone, data: TrainingData, predict: Callable[[Tensor, Tensor], Tensor]
+) -> NDArray[np.float32]:
     parts = []
     for index in torch.split(torch.arange(len(data)), _VALIDATION_ROWS):
         batch = data.batch(index)
-        parts.append(backbone.predict(backbone.represent(batch), batch.domain))
+        parts.append(predict(backbone.represent(batch), batch.domain))
     return torch.cat(parts).numpy()

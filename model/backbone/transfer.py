@@ -18,6 +18,7 @@ from model.backbone.grown import GrownBackbone, grow
 from model.backbone.levels import LEVELS, Level, level_of
 from model.backbone.methods.method import MethodName, SceneEntry
 from model.backbone.methods.scenes import BackboneWithScenes
+from model.backbone.pretrain import ensure_judged
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import BackboneRefused
 from model.backbone.statistics import FittedStatistics, fit_statistics
@@ -62,7 +63,8 @@ def fine_tune(
     the pretraining's. As in pretraining, the pass that validates best is kept, possibly the untrained one, and with
     `config.refit` a second training uses all examples. Content vectors are kept, so that live features stay comparable.
     `backbone` is not changed. Raises ValueError for examples of another scene or encoder, and as `pretrain` does;
-    BackboneRefused for a backbone with conversions if the examples have none, and for a method that does not fit.
+    BackboneRefused for a backbone with conversions or relevance if the examples have none, and for a method that does
+    not fit.
     """
     _ensure_fits(backbone, examples)
     begun = clock.perf_counter()
@@ -92,6 +94,7 @@ def _ensure_fits(backbone: FoundationBackbone, examples: Examples) -> None:
             'the backbone was trained with backbone.tasks = "ctr_ctcvr", but the examples know of no conversions: its '
             "CVR would become 0 in silence; bring a stream that knows of them"
         )
+    ensure_judged(backbone.config, examples)
 
 
 @dataclass(frozen=True)

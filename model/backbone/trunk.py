@@ -84,10 +84,14 @@ class Trunk(nn.Module):
 class Towers(nn.Module):
     """One small network per task; a missing conversion tower gives a neutral logit of 0."""
 
-    def __init__(self, tasks: int, *widths: int) -> None:
-        """`widths` are those of the input and of the hidden layers, of which there may be none."""
+    def __init__(self, tasks: int, *widths: int, relevance: bool = False) -> None:
+        """`widths` are those of the input and of the hidden layers, of which there may be none.
+
+        `relevance` adds a tower that `forward` does not use.
+        """
         super().__init__()
         self.nets = nn.ModuleList(mlp((*widths, 1)) for _ in range(tasks))
+        self.relevance = mlp((*widths, 1)) if relevance else None
 
     @torch.no_grad()
     def shrink(self, share: float) -> None:

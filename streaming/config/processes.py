@@ -167,6 +167,14 @@ class ScorerConfig(Section):
         description="Weight w of the conversion in the score, CTR (1 - w + w CVR): 0 orders by clicks, 1 by CTCVR; "
         'above 0 it takes a backbone trained with `backbone.tasks = "ctr_ctcvr"`.',
     )
+    relevance_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Weight r of relevance in the score of a request with a query, which is multiplied by "
+        "1 - r + r relevance: 0 orders by clicks, 1 by clicks times relevance; above 0 it takes a backbone trained "
+        "with `backbone.relevance_weight`.",
+    )
     warmup_requests: int = Field(
         default=20, ge=0, description="Synthetic requests that the scorer answers before it is ready."
     )

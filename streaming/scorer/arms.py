@@ -90,6 +90,12 @@ class ScoredArms:
         return frozen, frozen if self.live_cvr is None else self.live_cvr
 
     @property
+    def relevance(self) -> NDArray[np.float32] | None:
+        """Logits of relevance to the query, which no kernel adapts; None without a query or the task."""
+        logit = self.represented.relevance_logit
+        return None if logit is None else _array(logit)
+
+    @property
     def served(self) -> NDArray[np.float32]:
         """Logits of the arm that is served."""
         return self.live if self.arm == "live" else self.frozen
@@ -133,7 +139,7 @@ class ArmScorer:
                 if active.kernel is not None:
                     lives.append(_array(active.kernel.logit(part.inputs)))
                     cvrs += _conversions(active.kernel, part)
-        represented = _joined(parts)
+        represented = Represented.joined(parts)
         finite = represented.finite()
         if not bool(finite.all()):
             items, represented = self._left_out(asked, items, represented, finite)
@@ -166,23 +172,6 @@ class ArmScorer:
 
 def _array(values: Tensor) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
-
-
-def _joined(parts: Sequence[Represented]) -> Represented:
-    """Joins the slices of one request."""
-    if len(parts) == 1:
-        return parts[0]
-    cvr = [part.cvr_logit for part in parts if part.cvr_logit is not None]
-    cvr_live = [part.cvr_live for part in parts if part.cvr_live is not None]
-    return Represented(
-        x=torch.cat([part.x for part in parts]),
-        live=torch.cat([part.live for part in parts]),
-        content=torch.cat([part.content for part in parts]),
-        values=np.concatenate([part.values for part in parts]),
-        frozen_logit=torch.cat([part.frozen_logit for part in parts]),
-        cvr_logit=torch.cat(cvr) if cvr else None,
-        cvr_live=torch.cat(cvr_live) if cvr_live else None,
-    )
 
 
 def _conversions(kernel: Kernel, part: Represented) -> list[NDArray[np.float32]]:

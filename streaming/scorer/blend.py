@@ -1,4 +1,4 @@
-"""The ranking key of an answer: the click probability, or a blend of click and conversion."""
+"""The ranking key of an answer: the click probability, or a blend of click, conversion and relevance."""
 
 from __future__ import annotations
 
@@ -29,32 +29,52 @@ class Ranking:
     """The score in the answer."""
     cvr: NDArray[np.float32] | None
     """Probability of a conversion given a click; None for a backbone without conversions."""
+    relevance: NDArray[np.float32] | None = None
+    """Relevance to the query; None without a query, or for a backbone without relevance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """`score = CTR (1 - weight + weight CVR)`: a click is worth `1 - weight`, a conversion `weight` more
-    (ours; docs/decisions/0129). Weight 0 orders by clicks alone, weight 1 by CTCVR.
+    """`score = CTR (1 - c + c CVR) (1 - r + r REL)` with weights `c` of conversion and `r` of relevance (ours;
+    docs/decisions/0129, 0148).
+
+    A click is worth `1 - c`, a conversion `c` more; of the score of an item that is not relevant at all, `1 - r` is
+    left. Weights of 0 order by clicks alone. A factor without its logits counts as 1.
     """
 
-    weight: float = 0.0
+    conversion: float = 0.0
+    relevance: float = 0.0
 
-    def check(self, has_conversion: bool) -> None:
-        """Raises BackboneRefused if conversions are to count but the backbone does not predict them."""
-        if self.weight > 0 and not has_conversion:
+    def check(self, *, has_conversion: bool, has_relevance: bool) -> None:
+        """Raises BackboneRefused if something is to count that the backbone does not predict."""
+        if self.conversion > 0 and not has_conversion:
             raise BackboneRefused(
-                f"scorer.conversion_weight is {self.weight:g}, but the backbone was trained for clicks alone: pretrain "
-                'it with backbone.tasks = "ctr_ctcvr", or set scorer.conversion_weight = 0'
+                f"scorer.conversion_weight is {self.conversion:g}, but the backbone was trained for clicks alone: "
+                'pretrain it with backbone.tasks = "ctr_ctcvr", or set scorer.conversion_weight = 0'
+            )
+        if self.relevance > 0 and not has_relevance:
+            raise BackboneRefused(
+                f"scorer.relevance_weight is {self.relevance:g}, but the backbone predicts no relevance: pretrain it "
+                "with backbone.relevance_weight above 0, or set scorer.relevance_weight = 0"
             )
 
-    def rank(self, ctr: NDArray[np.float32], cvr: NDArray[np.float32] | None) -> Ranking:
-        """The ranking by logits of CTR and CVR of the served arm, `(n,)` each."""
-        converts = None if cvr is None else probability(cvr)
-        if cvr is None or self.weight == 0:
-            return Ranking(ctr, probability(ctr), converts)
-        click, conversion = ctr.astype(np.float64), cvr.astype(np.float64)
-        # log sigmoid(z) = -log(1 + e^-z)
-        rest = math.log1p(-self.weight) if self.weight < 1 else -math.inf
-        worth = np.logaddexp(rest, math.log(self.weight) - np.logaddexp(0.0, -conversion))
-        key = worth - np.logaddexp(0.0, -click)
-        return Ranking(key, np.exp(key), converts)
+    def rank(
+        self,
+        ctr: NDArray[np.float32],
+        cvr: NDArray[np.float32] | None,
+        relevance: NDArray[np.float32] | None = None,
+    ) -> Ranking:
+        """The ranking by logits of CTR and CVR of the served arm, and of relevance, `(n,)` each."""
+        told = [None if logit is None else probability(logit) for logit in (cvr, relevance)]
+        weighed = ((self.conversion, cvr), (self.relevance, relevance))
+        factors = [_log_factor(weight, logit) for weight, logit in weighed if weight > 0 and logit is not None]
+        if not factors:
+            return Ranking(ctr, probability(ctr), *told)
+        key = sum(factors) - np.logaddexp(0.0, -ctr.astype(np.float64))
+        return Ranking(key, np.exp(key), *told)
+
+
+def _log_factor(weight: float, logit: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`log(1 - weight + weight p)` for logits of `p`, `(n,)`; `log p = -log(1 + e^-z)`."""
+    rest = math.log1p(-weight) if weight < 1 else -math.inf
+    return np.asarray(np.logaddexp(rest, math.log(weight) - np.logaddexp(0.0, -logit.astype(np.float64))))

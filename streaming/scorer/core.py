@@ -55,10 +55,16 @@ def _both(ranked: list[str], arms: ScoredArms, order: NDArray[np.int64]) -> list
 
 def _scores(ranked: list[str], arms: ScoredArms, ranking: Ranking, order: NDArray[np.int64]) -> list[ItemScore]:
     scores = ranking.score[order].tolist()
-    if ranking.cvr is None:
+    if ranking.cvr is None and ranking.relevance is None:
         return [ItemScore(item, score) for item, score in zip(ranked, scores, strict=True)]
-    ctr, cvr = probability(arms.served[order]), ranking.cvr[order]
-    columns = (ctr.tolist(), cvr.tolist(), (ctr * cvr).tolist())
+    ctr, unset = probability(arms.served[order]), [UNSET] * len(ranked)
+    cvr = None if ranking.cvr is None else ranking.cvr[order]
+    columns = (
+        ctr.tolist(),
+        unset if cvr is None else cvr.tolist(),
+        unset if cvr is None else (ctr * cvr).tolist(),
+        unset if ranking.relevance is None else ranking.relevance[order].tolist(),
+    )
     return [ItemScore(*row) for row in zip(ranked, scores, *columns, strict=True)]
 
 
@@ -161,7 +167,7 @@ class Scorer:
         asked = ScoringContext(request.user_id, domain, time, self._query(request, group) if query is None else query)
         arms = yield from self._arms.score(asked, candidates, group)
         items = self._scorable(arms)
-        ranking = self._blend.rank(arms.served, arms.cvr)
+        ranking = self._blend.rank(arms.served, arms.cvr, arms.relevance)
         self.windows[group, "frozen"].add(probability(arms.frozen))
         self.windows[group, "live"].add(probability(arms.live))
         self._kernels.observe(group, arms.represented.inputs, arms.represented.conversion_inputs)

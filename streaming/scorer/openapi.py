@@ -115,8 +115,9 @@ _OPERATIONS = (
         "Scores every candidate by the live arm and returns the best `top_k`, best first. The returned items are "
         "logged as an impression. Unknown users and items are scored by defaults; an undeclared domain value counts as "
         "`unknown`; a candidate named twice is scored once. All scores of one answer come from one kernel. With a "
-        "backbone that was trained on conversions, each item also has `ctr`, `cvr` and `ctcvr`; the order is by clicks "
-        "unless `scorer.conversion_weight` says otherwise.",
+        "backbone that was trained on conversions, each item also has `ctr`, `cvr` and `ctcvr`; with one that "
+        "predicts relevance, each item of a request with a query has `ctr` and `relevance`. The order is by clicks "
+        "unless `scorer.conversion_weight` or `scorer.relevance_weight` says otherwise.",
         answers={200: (ScoreResponse, "The ranking.")},
         problems={
             **_ACCESS_PROBLEMS,

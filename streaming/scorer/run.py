@@ -12,6 +12,7 @@ import uvicorn
 
 from features.represent import Representer
 from features.store.feature_store import FeatureStore
+from model.backbone.interface import predicts_relevance
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, unpack_kernel
 from streaming.backbone import OpenedBackbone, open_backbone
@@ -83,8 +84,9 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
 
     Raises StoreUnavailableError, BackboneRefused, or TextModelUnavailableError if queries are encoded by text.
     """
-    space, blend = config.domain_space(), Blend(config.scorer.conversion_weight)
-    blend.check(opened.backbone.has_conversion)
+    space, blend = config.domain_space(), Blend(config.scorer.conversion_weight, config.scorer.relevance_weight)
+    backbone = opened.backbone
+    blend.check(has_conversion=backbone.has_conversion, has_relevance=predicts_relevance(backbone))
     store = FeatureStore(config.features, config.run_dir, count)
     store.apply()
     queries = opened.queries(config.features)
@@ -92,7 +94,7 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
         queries.encode("warm-up")  # loads the language model now, so that the first search does not wait for it
     return Scorer(
         encoder=Representer(
-            opened.backbone,
+            backbone,
             opened.encoder,
             store,
             opened.layout,
@@ -100,7 +102,7 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
             scope_of=config.scope_of,
             queries=queries,
         ),
-        fingerprint=opened.backbone.fingerprint,
+        fingerprint=backbone.fingerprint,
         kernels=kernels,
         space=space,
         group_of=config.group_of,

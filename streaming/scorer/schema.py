@@ -55,7 +55,8 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ItemScore(msgspec.Struct, frozen=True):
-    """One ranked item. `ctr`, `cvr` and `ctcvr` are set if the backbone was trained on conversions."""
+    """One ranked item. `ctr`, `cvr` and `ctcvr` are set if the backbone was trained on conversions, `ctr` and
+    `relevance` if it predicts relevance and the request has a query."""
 
     item_id: str
     score: Annotated[
@@ -63,8 +64,9 @@ class ItemScore(msgspec.Struct, frozen=True):
         Meta(
             ge=0,
             le=1,
-            description="The score that items are ordered by: the click probability by the served arm, or with "
-            "`scorer.conversion_weight` w, `ctr (1 - w + w cvr)`.",
+            description="The score that items are ordered by: the click probability by the served arm, times "
+            "`1 - w + w cvr` with `scorer.conversion_weight` w, times `1 - r + r relevance` with "
+            "`scorer.relevance_weight` r.",
         ),
     ]
     ctr: Annotated[float, Meta(ge=0, le=1, description="Click probability by the served arm.")] | UnsetType = UNSET
@@ -73,6 +75,10 @@ class ItemScore(msgspec.Struct, frozen=True):
         | UnsetType
     ) = UNSET
     ctcvr: Annotated[float, Meta(ge=0, le=1, description="Of click and conversion: `ctr cvr`.")] | UnsetType = UNSET
+    relevance: (
+        Annotated[float, Meta(ge=0, le=1, description="Relevance of the item to the query, by the frozen backbone.")]
+        | UnsetType
+    ) = UNSET
 
 
 class ArmScores(msgspec.Struct, frozen=True):

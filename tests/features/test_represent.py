@@ -325,6 +325,34 @@ def test_a_search_is_represented_as_the_backbone_reads_it_and_a_recommendation_w
     assert known.query("film i3") is None, "a backbone that reads none has none encoded"
 
 
+def test_relevance_is_told_of_a_search_and_of_no_recommendation(parts: Parts) -> None:
+    known = parts.representer
+    torch.manual_seed(5)
+    config = BackboneConfig(query_aspects=("words",), relevance_weight=1.0)
+    backbone = FoundationBackbone(config, BackboneShape.of(known.encoder, known.space.sizes), known.encoder.digest)
+    backbone.freeze()
+    queries = QueryTexts(known.encoder, parts.store.config, by_text=False)
+    reader = Representer(backbone, known.encoder, parts.store, known.layout, known.space, queries=queries)
+    plain, asked = (reader.represent("u", ITEMS, HERE, 1.0, query) for query in (None, reader.query("film i3")))
+    assert plain.relevance_logit is None and asked.relevance_logit is not None
+    facets = torch.tensor([[1, 1, 1]]).expand(12, -1)
+    every = backbone.predict_all(asked.x, facets)
+    assert torch.equal(asked.relevance_logit, every[:, 2])
+    assert torch.equal(asked.frozen_logit, every[:, 0])
+
+
+def test_items_of_one_request_are_joined_in_order_with_all_that_is_known_of_them(parts: Parts) -> None:
+    whole = parts.representer.represent("u", ITEMS, HERE, 10.0)
+    whole = replace(whole, relevance_logit=torch.arange(12.0))
+    kept = torch.arange(12) < 5
+    joined = Represented.joined([whole.rows(kept), whole.rows(~kept)])
+    for name, value in whole._tensors().items():
+        assert torch.equal(getattr(joined, name), value), name
+    assert np.array_equal(joined.values, whole.values) and joined.cvr_logit is None
+    spoilt = replace(whole, relevance_logit=torch.tensor([torch.nan, *range(11)]))
+    assert spoilt.finite().tolist() == [False] + [True] * 11
+
+
 def test_a_querys_text_is_encoded_once(text_encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=text_encoder.width)
     queries = QueryTexts(encoder, FeatureConfig(), by_text=True)

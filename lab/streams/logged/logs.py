@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.streams.logged.converted import conversion_delays
+from lab.streams.logged.judged import judgements
 from lab.streams.logged.log_profiles import make_items, make_users
 from lab.streams.logged.mapping import FacetRule, LogMapping, load_mapping
 from lab.streams.logged.movielens import PERIODS
@@ -46,6 +47,11 @@ class LoggedStream:
     def searches(self) -> bool:
         """Whether requests of the log carry queries."""
         return self.log.query is not None
+
+    @property
+    def judges(self) -> bool:
+        """Whether the log says how relevant items are to queries."""
+        return self.log.relevance is not None
 
     def size(self, half: Half) -> int:
         """Number of requests of a half."""
@@ -92,7 +98,10 @@ def read_log(mapping: LogMapping, folder: Path, log: Path | None = None) -> Logg
         request=table.ids(rule.request, "request") if rule.request else None,
         query=_queries(table, rule.query) if rule.query else None,
     )
-    rows = replace(rows, converted=conversion_delays(rule.conversion, table, rows)) if rule.conversion else rows
+    if rule.conversion is not None:
+        rows = replace(rows, converted=conversion_delays(rule.conversion, table, rows))
+    if rule.relevance is not None and rows.query is not None:
+        rows = replace(rows, relevance=judgements(rule.relevance, table, rows.query))
     return make_stream(mapping, rows, users, items, table.source)
 
 
@@ -187,13 +196,18 @@ def _requests(mapping: LogMapping, rows: LogRows, catalogue: Catalogue) -> Chunk
     items = np.full((len(starts), width), NO_ITEM, dtype=np.int64)
     clicks = np.zeros((len(starts), width), dtype=bool)
     items[number, column], clicks[number, column] = item, click
-    converted = None
-    if rows.converted is not None:
-        converted = np.full(items.shape, np.nan, dtype=np.float32)
-        converted[number, column] = rows.converted[order]
+
+    def cells(values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        if values is None:
+            return None
+        made = np.full(items.shape, np.nan, dtype=np.float32)
+        made[number, column] = values[order]
+        return made
+
     domain = np.stack([_codes(getattr(rows, f)[order][starts], catalogue.space.values[f]) for f in _FACETS], axis=1)
     asked = None if query is None else query[order][starts]
-    return log_chunk(time[starts], user[starts], domain, items, clicks, converted, asked)
+    converted, relevance = cells(rows.converted), cells(rows.relevance)
+    return log_chunk(time[starts], user[starts], domain, items, clicks, converted, asked, relevance)
 
 
 def _places(query: NDArray[np.object_] | None, queries: Sequence[str]) -> NDArray[np.int64] | None:

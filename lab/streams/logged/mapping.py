@@ -102,6 +102,14 @@ class ConversionRule(LabelRule):
         return self
 
 
+class RelevanceRule(LabelRule):
+    """How relevant an item is to the query: the column's numbers from 0 to 1, or 0 and 1 by one of the conditions."""
+
+    column: str = Field(description="Column of the judgement; nobody judged a row where it is empty.")
+    at_least: float | None = Field(default=None, description="A number of at least this much is relevant.")
+    among: tuple[Category, ...] | None = Field(default=None, description="One of these values is relevant.")
+
+
 class FacetRule(Section):
     """Source of a domain facet."""
 
@@ -149,6 +157,9 @@ class Interactions(TableSource):
     query: str | None = Field(
         default=None, description="Column of what the user asked for; an empty cell is a recommendation."
     )
+    relevance: RelevanceRule | None = Field(
+        default=None, description="How relevant items are to the query, where somebody judged them; it takes `query`."
+    )
     request: str | None = Field(
         default=None, description="Column whose equal values make one request; left out, a user's rows in a row do."
     )
@@ -161,10 +172,16 @@ class Interactions(TableSource):
     def _bare_time(cls, value: object) -> object:
         return {"column": value} if isinstance(value, str) else value
 
-    @field_validator("label", "conversion", "scene", "region", "period", mode="before")
+    @field_validator("label", "conversion", "relevance", "scene", "region", "period", mode="before")
     @classmethod
     def _bare_column(cls, value: object) -> object:
         return {"column": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _relevant_to_a_query(self) -> Interactions:
+        if self.relevance is not None and self.query is None:
+            raise ValueError("relevance is that of an item to a query: name the column of `query` too")
+        return self
 
 
 class Negatives(Section):

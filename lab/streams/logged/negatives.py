@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lab.streams.logged.mapping import Negatives
 from lab.streams.logged.rows import log_chunk
@@ -13,10 +14,15 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
     """One request per click: the clicked item among sampled ones that the user never clicked, in random order."""
     rng = np.random.default_rng(rule.seed)
     row, column = np.nonzero(log.shown & log.click)
-    converted = None if log.conversions is None else np.full((len(row), 1 + rule.per_click), np.nan, dtype=np.float32)
-    if converted is not None and log.conversions is not None:
-        happened, delay = log.conversions.happened[row, column], log.conversions.delay[row, column]
-        converted[:, 0] = np.where(happened, delay, np.nan)
+
+    def beside_drawn(values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """The values of the clicks, in the order in which they are shown; what is drawn has none."""
+        if values is None:
+            return None
+        first = np.full((len(row), 1 + rule.per_click), np.nan, dtype=np.float32)
+        first[:, 0] = values[row, column]
+        return np.take_along_axis(first, order, axis=1)
+
     user, chosen = log.user[row], log.items[row, column]
     weight = np.bincount(chosen, minlength=items).astype(np.float64) if rule.by == "popularity" else np.ones(items)
     mass = np.cumsum(weight + (0.01 if rule.by == "popularity" else 0.0))
@@ -40,6 +46,5 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
     shown[todo] = NO_ITEM  # a user who clicked nearly everything gets fewer
     order = np.argsort(rng.random(shown.shape), axis=1)
     shown, click = np.take_along_axis(shown, order, axis=1), order == 0
-    if converted is not None:
-        converted = np.take_along_axis(converted, order, axis=1)
-    return log_chunk(log.time[row], user, log.domain[row], shown, click, converted, log.query_of(row))
+    converted, relevance = beside_drawn(log.logged_delays), beside_drawn(log.relevance)
+    return log_chunk(log.time[row], user, log.domain[row], shown, click, converted, log.query_of(row), relevance)

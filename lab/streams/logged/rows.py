@@ -28,6 +28,8 @@ class LogRows:
     """Seconds from the click to the conversion, NaN for a row without one; None for a log without conversions."""
     query: NDArray[np.object_] | None = None
     """The user's query, empty for a recommendation; None for a log without queries."""
+    relevance: NDArray[np.float32] | None = None
+    """Relevance of the item to the query, NaN where nobody judged it; None for a log without judgements."""
 
 
 def log_chunk(  # noqa: PLR0917 -- the columns of a chunk
@@ -38,15 +40,16 @@ def log_chunk(  # noqa: PLR0917 -- the columns of a chunk
     click: NDArray[np.bool_],
     converted: NDArray[np.float32] | None = None,
     query: NDArray[np.int64] | None = None,
+    relevance: NDArray[np.float32] | None = None,
 ) -> Chunk:
     """Requests in time order; nobody knows the probabilities of a log, and its delays are taken as none.
 
-    `converted` `(r, k)` as in `LogRows`, `query` `(r,)` as in `Chunk`.
+    `converted` `(r, k)` as in `LogRows`, `query` `(r,)` and `relevance` `(r, k)` as in `Chunk`.
     """
     unknown, none = np.full(items.shape, np.nan, dtype=np.float32), np.zeros(items.shape, dtype=np.float32)
     conversions = None
     if converted is not None:
         happened = ~np.isnan(converted)
         conversions = Conversions(happened, np.where(happened, converted, none), unknown)
-    chunk = Chunk(time, user, domain, items, click, click, unknown, none, conversions, query)
+    chunk = Chunk(time, user, domain, items, click, click, unknown, none, conversions, query, relevance)
     return chunk.rows(np.argsort(time, kind="stable"))

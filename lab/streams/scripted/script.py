@@ -57,6 +57,12 @@ class QueryModel(Section):
     retrieved: Share = Field(
         default=0.5, description="Share of the items shown for a query that are drawn among those that fit it."
     )
+    judged: Share = Field(
+        default=0.0,
+        description="Share of the items shown for a query that somebody judges: relevance is the share of what was "
+        "asked for that the item has; 0 for a stream without judgements.",
+    )
+    misjudged: Share = Field(default=0.1, description="Share of these judgements that say the opposite.")
 
 
 class Script(Section):

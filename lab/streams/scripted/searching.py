@@ -4,6 +4,8 @@ A user looks for an item, drawn by the taste of the user's community, and asks f
 categorical fields (genres), in one of a few wordings. An item's fit is the share of the requested values that it has:
 
     logit P(click) = ... + match * fit(query, item)
+
+A share of the items shown for a query is judged: their relevance is the fit, or with some errors its opposite.
 """
 
 from __future__ import annotations
@@ -66,6 +68,22 @@ class ScriptedQueries:
         asked = self.asked(query)
         fit = self.fit[asked[:, None], items] * (asked != NO_QUERY)[:, None]
         return np.asarray(np.float32(self._model.match) * fit, dtype=np.float32)
+
+    @property
+    def judges(self) -> bool:
+        """Whether some items are judged."""
+        return self._model.judged > 0
+
+    def judge(self, rng: np.random.Generator, query: NDArray[np.int64], items: NDArray[np.int64]) -> Matrix | None:
+        """How relevant each shown item is to its query, nan where nobody judges, `(r, k)`; None without judgements."""
+        if not self.judges:
+            return None
+        chance, wrong = rng.random((2, *items.shape))
+        asked = self.asked(query)
+        fit = self.fit[asked[:, None], items]
+        told = np.where(wrong < self._model.misjudged, 1 - fit, fit)
+        known = (chance < self._model.judged) & (asked != NO_QUERY)[:, None]
+        return np.where(known, told, np.float32(np.nan))
 
     def retrieved(self, rng: np.random.Generator, query: NDArray[np.int64], shown: int) -> NDArray[np.bool_]:
         """Mask of the cells that are retrieved by the query, `(r, k)`."""

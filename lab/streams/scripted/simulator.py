@@ -78,6 +78,11 @@ class ScriptedStream:
         """Whether the script has queries."""
         return self._queries is not None
 
+    @property
+    def judges(self) -> bool:
+        """Whether the script has items judged for their queries."""
+        return self._queries is not None and self._queries.judges
+
     def schedule(self, half: Half) -> Schedule:
         """Times, users and domains of a half."""
         if half not in self._schedules:
@@ -110,7 +115,8 @@ class ScriptedStream:
         delay = self._delays(rng("delay"), position, user, domain, items.shape)
         conversions = None if self._converting is None else self._converting.follow(rng, user, items, clean)
         query = None if searched is None else searched.query
-        return Chunk(time, user, domain, items, click, clean, probability, delay, conversions, query)
+        judged = None if searched is None else searched.queries.judge(rng("relevance"), searched.query, items)
+        return Chunk(time, user, domain, items, click, clean, probability, delay, conversions, query, judged)
 
     def _searched(
         self, rng: np.random.Generator, user: NDArray[np.int64], domain: NDArray[np.int64]

@@ -105,6 +105,10 @@ class BackboneWithScenes(FoundationBackbone):
         """See `FoundationBackbone`."""
         return self._by_scene(domain, lambda network: FoundationBackbone.predict(network, x, domain))
 
+    def predict_all(self, x: Tensor, domain: Tensor) -> Tensor:
+        """See `FoundationBackbone`."""
+        return self._by_scene(domain, lambda network: FoundationBackbone.predict_all(network, x, domain))
+
     def freeze(self) -> FoundationBackbone:
         """See `FoundationBackbone`."""
         self.zero_grad(set_to_none=True)
@@ -112,8 +116,7 @@ class BackboneWithScenes(FoundationBackbone):
         for entry, method in zip(self.entries, self._methods(), strict=True):
             self._networks[entry.scene] = _merged(self.network(method))
         plan = json.dumps([entry.to_json() for entry in self.entries])
-        config = self.config.model_dump_json(exclude={"factory"})
-        self._fingerprint = fingerprint(self, config, self.encoder_digest, plan)
+        self._fingerprint = fingerprint(self, self.config.identity, self.encoder_digest, plan)
         return self
 
     def _by_scene(self, domain: Tensor, answer: Callable[[FoundationBackbone], Tensor]) -> Tensor:

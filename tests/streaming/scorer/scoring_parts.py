@@ -17,7 +17,7 @@ from torch import Tensor
 
 from features.represent import Represented
 from model.backbone.foundation import FoundationBackbone
-from model.backbone.interface import round_representation
+from model.backbone.interface import predicts_relevance, round_representation
 from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
@@ -56,11 +56,11 @@ SLOTS, VALUES = 2, 4
 SPACE = DomainSpace({"scene": ("home",), "region": (), "period": ("day", "night")})
 
 
-def make_backbone(seed: int = 0, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr") -> FoundationBackbone:
-    """A tiny untrained backbone; another seed is another fingerprint."""
+def make_backbone(seed: int = 0, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr", **more: Any) -> FoundationBackbone:
+    """A tiny untrained backbone, with `more` of its settings; another seed is another fingerprint."""
     torch.manual_seed(seed)
     encoder = FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=4)
-    config = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=4, content_width=3, tasks=tasks)
+    config = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=4, content_width=3, tasks=tasks, **more)
     return FoundationBackbone(config, BackboneShape.of(encoder, SPACE.sizes)).freeze()
 
 
@@ -106,6 +106,7 @@ class MadeUpFeatures:
         salt = user_id if query is None else f"{user_id}{query.words}"
         x = round_representation(self._draw(salt, item_ids, self._backbone.width))
         indices = torch.tensor(SPACE.encode(domain)).expand(len(item_ids), -1)
+        judges = query is not None and predicts_relevance(self._backbone)
         return Represented(
             x=x,
             live=self._draw("live" + user_id, item_ids, len(LIVE_NAMES)),
@@ -114,6 +115,7 @@ class MadeUpFeatures:
             frozen_logit=self._backbone.predict(x, indices)[:, 0],
             cvr_logit=self._backbone.predict(x, indices)[:, 1] if self._backbone.has_conversion else None,
             cvr_live=self._draw("cvr" + user_id, item_ids, len(LIVE_NAMES)) if self._backbone.has_conversion else None,
+            relevance_logit=self._backbone.predict_all(x, indices)[:, 2] if judges else None,
         )
 
     @staticmethod

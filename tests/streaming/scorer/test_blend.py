@@ -180,7 +180,7 @@ def test_the_score_lies_between_ctcvr_and_ctr_and_agrees_with_the_order(
 
 
 def test_a_conversion_weight_without_the_task_is_refused() -> None:
-    Blend(0.0).check(has_conversion=False)
-    Blend(0.5).check(has_conversion=True)
+    Blend(0.0).check(has_conversion=False, has_relevance=True)
+    Blend(0.5).check(has_conversion=True, has_relevance=False)
     with pytest.raises(BackboneRefused, match=r"scorer\.conversion_weight is 0\.5, .*clicks alone"):
-        Blend(0.5).check(has_conversion=False)
+        Blend(0.5).check(has_conversion=False, has_relevance=True)
