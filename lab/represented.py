@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.backbone.dataset import ProfileTable
-from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.interface import FrozenBackbone, predicts_relevance, round_representation
 from model.encoding.history import PastEvents
 
 _ROWS_AT_ONCE = 8_192
@@ -27,6 +27,8 @@ class RepresentedPairs:
     """Click logits on the rounded representations, `(n,)`."""
     cvr_logit: NDArray[np.float32]
     """Logits of a conversion once clicked, `(n,)`; 0 for a backbone without conversions."""
+    relevance_logit: NDArray[np.float32] | None = None
+    """Logits of the item's relevance to the query, `(n,)`; None for a backbone without relevance."""
 
 
 @torch.inference_mode()
@@ -44,6 +46,7 @@ def represent_pairs(  # noqa: PLR0917 -- the columns of a pair
     `query` has the positions of the queries `(n,)`, where the pairs' requests carry some.
     """
     parts = []
+    predict = backbone.predict_all if predicts_relevance(backbone) else backbone.predict
     for begin in range(0, len(user), _ROWS_AT_ONCE):
         part = slice(begin, begin + _ROWS_AT_ONCE)
         where = torch.from_numpy(domain[part])
@@ -53,6 +56,6 @@ def represent_pairs(  # noqa: PLR0917 -- the columns of a pair
         asked = None if query is None else torch.from_numpy(query[part])
         batch = profiles.batch(users, items, where, history, asked)
         x = round_representation(backbone.represent(batch))
-        ctr, cvr = backbone.predict(x, where).unbind(1)
-        parts.append((x.half().numpy(), backbone.content(batch).numpy(), ctr.numpy(), cvr.numpy()))
+        logits = predict(x, where).unbind(1)
+        parts.append((x.half().numpy(), backbone.content(batch).numpy(), *(logit.numpy() for logit in logits)))
     return RepresentedPairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -15,7 +15,7 @@ from lab.adapters.training import GradientTraining
 from lab.evaluate.known_labels import Labels, live_histories, live_outcomes
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
-from lab.streams import Catalogue, Chunk, Stream, ensure_conversions, ensure_queries
+from lab.streams import Catalogue, Chunk, Stream, ensure_learnable
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.dssm import make_foundation
 from model.backbone.interface import FrozenBackbone
@@ -79,6 +79,10 @@ class PreparedStream:
     """Logit of a conversion once clicked, by the frozen model; 0 without a conversion tower."""
     query: NDArray[np.int64] | None = None
     """Position of the query, `NO_QUERY` for a recommendation; None where nobody asks for anything."""
+    relevance: NDArray[np.float32] | None = None
+    """How relevant the item is to the query, as judged, nan where nobody did; None for a stream without judgements."""
+    relevance_logit: NDArray[np.float32] | None = None
+    """Logit of its relevance by the frozen model; None for a backbone without this task."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -134,11 +138,9 @@ def train_backbone_on(
 ) -> TrainedBackbone:
     """Pretrains a backbone on the stream's first half, from the model that `make` makes.
 
-    Raises StreamError for conversions or queries that the stream knows nothing of, BackboneRefused and ValueError as
-    `pretrain_backbone`.
+    Raises StreamError for what the stream knows nothing of, BackboneRefused and ValueError as `pretrain_backbone`.
     """
-    ensure_conversions(config.backbone.tasks, stream)
-    ensure_queries(config.backbone.query_aspects, stream)
+    ensure_learnable(config.backbone, stream)
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
@@ -201,8 +203,7 @@ def pretraining_examples(stream: Stream) -> Examples:
         domain=chunk.domain[row],
         label=chunk.click[row, column].astype(np.float32),
         time=chunk.time[row],
-        conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
-        query=chunk.query_of(row),
+        **chunk.more_labels(row, column),
     )
 
 
@@ -240,6 +241,8 @@ def prepare(
         conversion=None if chunk.conversions is None else chunk.conversions.happened[row, column].astype(np.float32),
         cvr_logit=None if chunk.conversions is None else pairs.cvr_logit,
         query=query,
+        relevance=None if chunk.relevance is None else chunk.relevance[row, column],
+        relevance_logit=pairs.relevance_logit,
     )
 
 

@@ -14,7 +14,7 @@ from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.trials import run_trials
 from lab.queries.table import QueryReport, markdown, report_of, sentences, tables
-from lab.queries.trial import BY, QueryTrial, read_by, try_queries
+from lab.queries.trial import BOTH, BY, QueryTrial, read_by, try_queries, ways_to_read
 from lab.streams import search_suite
 from lab.streams.sources import NamedStreams, Source, choose
 from model.backbone.schema import BackboneRefused
@@ -35,7 +35,7 @@ def run_queries(config: Config, order: ComparisonOptions, *, console: Console | 
     ensure_writable(order.out)
     plan = order.plan(
         config, _sources(order), (KERNEL,), order.seeds_or(SEEDS, quick=QUICK_SEEDS),
-        backbone=read_by(config.backbone, "both"),
+        backbone=config.backbone.changed(query_aspects=BY[BOTH]),
     )  # fmt: skip
     warm_up(plan, console)
     report = report_of(execute(plan, console, order.processes), plan.config.backbone.gating)
@@ -51,7 +51,7 @@ def _ensure_fits(backbone: BackboneConfig) -> None:
     if backbone.factory:
         raise BackboneRefused("--queries trains the foundation model: leave backbone.factory empty")
     try:
-        read_by(backbone, "both")
+        read_by(backbone, BOTH)
     except ValueError as error:
         raise BackboneRefused(f"--queries: {error}") from None
 
@@ -64,9 +64,11 @@ def _sources(order: ComparisonOptions) -> list[Source]:
 
 def execute(plan: Plan, console: Console, processes: int) -> list[QueryTrial]:
     """Every variant on every stream and seed, in the order of streams, then variants, then seeds."""
-    tasks = [(source, seed, by) for seed in plan.seeds for source in plan.sources for by in BY]
+    first = plan.seeds[0]
+    variants = [(one, by) for one in plan.sources for by in ways_to_read(one.open(first, plan.cache_dir))]
+    tasks = [(source, seed, by) for seed in plan.seeds for source, by in variants]
     tried = run_trials(
         plan, try_queries, tasks, processes, console, title="backbones", note=lambda one: f": query by {one.by}"
     )
-    streams, variants = [source.name for source in plan.sources], list(BY)
-    return sorted(tried, key=lambda one: (streams.index(one.stream), variants.index(one.by), one.seed))
+    streams, ways = [source.name for source in plan.sources], list(BY)
+    return sorted(tried, key=lambda one: (streams.index(one.stream), ways.index(one.by), one.seed))

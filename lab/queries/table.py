@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from lab.evaluate.compare import Interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.plan import KERNEL
 from lab.evaluate.slices import FIGURES, slice_figures, slice_sizes
-from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial
+from lab.queries.relevance_table import RelevanceRow, relevance_rows, relevance_sentences, relevance_table
+from lab.queries.trial import ALL, BOTH, FROZEN, JUDGED, NONE, ORACLE, SLICES, QueryTrial
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class QueryRow:
     """Figures by name and slice."""
     above_none: dict[str, dict[str, Interval]]
     """Differences from the same arm of a backbone that reads no query, paired by seed."""
+    above_both: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    """Of `JUDGED`: differences from the same arm of the same backbone without relevance, `BOTH`, paired by seed."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class QueryReport:
     seeds: tuple[int, ...]
     gating: str
     rows: tuple[QueryRow, ...]
+    relevance: tuple[RelevanceRow, ...] = ()
+    """Ways to order by relevance on the streams with judgements."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""
@@ -50,18 +55,28 @@ def report_of(tried: Sequence[QueryTrial], gating: str) -> QueryReport:
     variants = dict.fromkeys((one.stream, one.by) for one in tried)
     runs = {key: {t.seed: t for t in tried if (t.stream, t.by) == key} for key in variants}
     rows = [
-        _row(own, runs[stream, NONE], arm)
+        _row(own, runs[stream, NONE], arm, runs[stream, BOTH] if by == JUDGED else None)
         for (stream, by), own in runs.items()
         for arm in next(iter(own.values())).arms
         if arm != ORACLE or by == NONE  # it is the same whatever the backbone reads
     ]
-    return QueryReport(tuple(sorted({one.seed for one in tried})), gating, tuple(rows))
+    judged = {stream: {seed: one.relevance for seed, one in own.items()} for (stream, by), own in runs.items()
+              if by == JUDGED}  # fmt: skip
+    relevance = [row for stream, measures in judged.items() for row in relevance_rows(stream, measures)]
+    return QueryReport(tuple(sorted({one.seed for one in tried})), gating, tuple(rows), tuple(relevance))
 
 
-def _row(runs: Mapping[int, QueryTrial], without: Mapping[int, QueryTrial], arm: str) -> QueryRow:
+def _row(
+    runs: Mapping[int, QueryTrial],
+    without: Mapping[int, QueryTrial],
+    arm: str,
+    both: Mapping[int, QueryTrial] | None,
+) -> QueryRow:
     first = next(iter(runs.values()))
     own, none = ({seed: one.arms[arm] for seed, one in of.items()} for of in (runs, without))
-    return QueryRow(first.stream, first.by, arm, slice_sizes(own), slice_figures(own), slice_figures(own, above=none))
+    above_both = {} if both is None else slice_figures(own, above={seed: one.arms[arm] for seed, one in both.items()})
+    sizes, figures, above = slice_sizes(own), slice_figures(own), slice_figures(own, above=none)
+    return QueryRow(first.stream, first.by, arm, sizes, figures, above, above_both)
 
 
 def tables(report: QueryReport) -> Iterator[NamedTable]:
@@ -74,6 +89,16 @@ def tables(report: QueryReport) -> Iterator[NamedTable]:
             for name in SLICES:
                 head += [f"{name} ({counts[name]:,.0f})", "above none"]
             yield f"{stream}: {words}", head, [_cells(row, figure) for row in rows]
+        yield from relevance_table(stream, [row for row in report.relevance if row.stream == stream])
+        if joint := [row for row in rows if row.above_both]:
+            yield _joint(stream, joint)
+
+
+def _joint(stream: str, rows: Sequence[QueryRow]) -> NamedTable:
+    """What learning relevance changes for clicks."""
+    head = ["arm", *(f"{words}, {name}" for words in FIGURES.values() for name in SLICES)]
+    body = [[row.arm, *(span(row.above_both[figure][name]) for figure in FIGURES for name in SLICES)] for row in rows]
+    return f"{stream}: clicks with relevance learned too, above the same backbone without", head, body
 
 
 def _cells(row: QueryRow, figure: str) -> list[str]:
@@ -95,6 +120,13 @@ def sentences(report: QueryReport) -> Iterator[str]:
             f"{row.stream}, {row.by}, {row.arm}: {search} within search requests, {recommendation} "
             "within recommendations"
         )
+        if row.above_both:
+            _, search, recommendation = (row.above_both["request_auc"][name] for name in SLICES)
+            yield (
+                f"{row.stream}, {row.arm}: learning relevance too changes clicks by {_told(search)} within search "
+                f"requests, {_told(recommendation)} within recommendations"
+            )
+    yield from relevance_sentences(report.relevance)
 
 
 def _with_significance(value: Interval) -> str:

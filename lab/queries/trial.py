@@ -1,9 +1,12 @@
-"""One stream and seed with a backbone that reads queries in one way, or none; frozen, and with the kernel."""
+"""One stream and seed with a backbone that reads queries in one way, or none; frozen, and with the kernel.
+
+The last way predicts relevance too, where the stream has judgements.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +17,19 @@ from lab.evaluate.prequential import run
 from lab.evaluate.slices import REQUEST_SLICES, PretrainingCounts, SliceMeasures, measure_slice
 from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
+from lab.queries.relevance import RelevanceMeasures, measure_relevance
+from lab.streams import Stream
 from lab.streams.sources import Source
 from model.config import BackboneConfig, QueryAspect
 from model.evaluation import sigmoid
 
-NONE = "none"
+NONE, BOTH, JUDGED = "none", "both", "both, relevance"
 BY: dict[str, tuple[QueryAspect, ...]] = {
-    NONE: (), "text": ("text",), "words": ("words",), "both": ("text", "words"),
+    NONE: (), "text": ("text",), "words": ("words",), BOTH: ("text", "words"), JUDGED: ("text", "words"),
 }  # fmt: skip
 """Ways to read queries, as values of `backbone.query_aspects`."""
+RELEVANCE_WEIGHT = 1.0
+"""`backbone.relevance_weight` of `JUDGED` where the configuration sets none."""
 FROZEN, ORACLE = "frozen", "oracle"
 ALL = "all requests"
 SLICES = (ALL, *REQUEST_SLICES)
@@ -39,11 +46,19 @@ class QueryTrial:
     """A name in `BY`."""
     arms: Arms
     """`FROZEN`, `KERNEL` and, if a script has true probabilities, `ORACLE`; by the names in `SLICES`."""
+    relevance: dict[str, RelevanceMeasures] = field(default_factory=dict)
+    """How relevance is ordered, by the names in `lab.queries.relevance.WAYS`; empty for all but `JUDGED`."""
 
 
 def read_by(backbone: BackboneConfig, by: str) -> BackboneConfig:
     """The same backbone with queries known by `by`. Raises ValueError if it cannot read queries."""
-    return backbone.changed(query_aspects=BY[by])
+    weight = (backbone.relevance_weight or RELEVANCE_WEIGHT) if by == JUDGED else 0.0
+    return backbone.changed(query_aspects=BY[by], relevance_weight=weight)
+
+
+def ways_to_read(stream: Stream) -> list[str]:
+    """The names in `BY` that a stream can be tried with."""
+    return [by for by in BY if by != JUDGED or stream.judges]
 
 
 def try_queries(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
@@ -64,7 +79,9 @@ def _tried(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
     outcome = run(adapter, data, plan.config.training.batch_examples)
     logits = {FROZEN: data.frozen_logit, KERNEL: outcome.logit, **dict(_oracle(data))}
     seen = PretrainingCounts.of(pretrained.log.examples, data.item, data.user, data.query)
-    return QueryTrial(source.name, seed, by, {arm: _measured(data, seen, logit) for arm, logit in logits.items()})
+    arms = {arm: _measured(data, seen, logit) for arm, logit in logits.items()}
+    relevance = measure_relevance(data, pretrained.profiles, stream.catalogue) if by == JUDGED else {}
+    return QueryTrial(source.name, seed, by, arms, relevance)
 
 
 def _oracle(data: PreparedStream) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -45,10 +45,15 @@ class EncodedQuery:
         """Encodes a query; case is ignored. Raises ValueError for a text vector that is not finite."""
         if not np.isfinite(text).all():
             raise ValueError(f"query {query!r}: text vector has non-finite values")
-        rows = [word_row(word) for word in _WORD.findall(query.casefold())[:MAX_WORDS]]
+        rows = [word_row(word) for word in words_of(query)[:MAX_WORDS]]
         words, weight = np.zeros(MAX_WORDS, dtype=np.int64), np.zeros(MAX_WORDS, dtype=np.float32)
         words[: len(rows)], weight[: len(rows)] = rows, 1.0 / max(len(rows), 1)
         return EncodedQuery(words, weight, np.ascontiguousarray(text, dtype=np.float32))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in order, whatever their case."""
+    return _WORD.findall(text.casefold())
 
 
 def word_row(word: str) -> int:

@@ -1,0 +1,67 @@
+"""Ways to order items by relevance, over the seeds: the relevance tower, and what needs no training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.evaluate.cells import plain_span, span
+from lab.evaluate.compare import Interval, interval, paired
+from lab.evaluate.named_tables import NamedTable
+from lab.queries.relevance import TOWER, WAYS, RelevanceMeasures
+
+_FIGURES = {"request_auc": "AUC within searches", "auc": "AUC"}
+
+
+@dataclass(frozen=True)
+class RelevanceRow:
+    """One way on one stream, over the seeds."""
+
+    stream: str
+    way: str
+    judged: int
+    """Judged items, all seeds together; `lists` likewise the searches that count within searches."""
+    lists: int
+    figures: dict[str, Interval]
+    tower_above: dict[str, Interval]
+    """How far the relevance tower is above this way, paired by seed."""
+
+
+def relevance_rows(stream: str, seeds: Mapping[int, Mapping[str, RelevanceMeasures]]) -> Iterator[RelevanceRow]:
+    """The rows of one stream from its measures by seed and way."""
+    runs = {way: {seed: measures[way] for seed, measures in seeds.items()} for way in WAYS}
+    for way, by_seed in runs.items():
+        own = list(by_seed.values())
+        yield RelevanceRow(
+            stream=stream,
+            way=way,
+            judged=sum(one.judged for one in own),
+            lists=sum(one.lists for one in own),
+            figures={name: interval([getattr(one, name) for one in own]) for name in _FIGURES},
+            tower_above={name: paired(runs, TOWER, way, name) for name in _FIGURES},
+        )
+
+
+def relevance_table(stream: str, rows: Sequence[RelevanceRow]) -> Iterator[NamedTable]:
+    """Title, head and cells of one stream's table; nothing for a stream without judgements."""
+    if not rows:
+        return
+    head = ["ordered by", *(cell for words in _FIGURES.values() for cell in (words, "tower above"))]
+    title = f"{stream}: relevance, {rows[0].judged:,} judged items, {rows[0].lists:,} searches with both kinds"
+    yield title, head, [[row.way, *_cells(row)] for row in rows]
+
+
+def _cells(row: RelevanceRow) -> Iterator[str]:
+    for name in _FIGURES:
+        yield plain_span(row.figures[name])
+        yield "" if row.way == TOWER else span(row.tower_above[name])
+
+
+def relevance_sentences(rows: Sequence[RelevanceRow]) -> Iterator[str]:
+    """The relevance tower beside every other way."""
+    for row in rows:
+        if row.way != TOWER:
+            yield (
+                f"{row.stream}: the relevance tower is {row.tower_above['request_auc']} above the {row.way} within "
+                f"searches, {row.tower_above['auc']} over all judged items"
+            )
