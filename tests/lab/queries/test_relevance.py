@@ -50,7 +50,7 @@ def judged(seed: int, search: float, recommendation: float) -> QueryTrial:
 
 
 def test_clicks_stand_beside_the_same_backbone_without_relevance_paired_by_seed() -> None:
-    trials = [trial(by, seed, search=0.1) for seed in range(3) for by in (NONE, BOTH)]
+    trials = [trial(by, seed, search=more) for seed in range(3) for by, more in ((NONE, 0.0), (BOTH, 0.1))]
     trials += [judged(seed, 0.13 + 0.001 * seed, -0.01) for seed in range(3)]
     report = report_of(trials, "domain")
     rows = {(row.by, row.arm): row for row in report.rows}
