@@ -121,10 +121,10 @@ def sentences(report: QueryReport) -> Iterator[str]:
             "within recommendations"
         )
         if row.above_both:
-            _, search, recommendation = (row.above_both["request_auc"][name] for name in SLICES)
+            _, search, recommendation = (_with_significance(row.above_both["request_auc"][name]) for name in SLICES)
             yield (
-                f"{row.stream}, {row.arm}: learning relevance too changes clicks by {_told(search)} within search "
-                f"requests, {_told(recommendation)} within recommendations"
+                f"{row.stream}, {row.arm}: learning relevance too changes clicks by {search} within search requests, "
+                f"{recommendation} within recommendations"
             )
     yield from relevance_sentences(report.relevance)
 

@@ -65,13 +65,13 @@ class Blend:
         relevance: NDArray[np.float32] | None = None,
     ) -> Ranking:
         """The ranking by logits of CTR and CVR of the served arm, and of relevance, `(n,)` each."""
-        told = [None if logit is None else probability(logit) for logit in (cvr, relevance)]
+        shown = [None if logit is None else probability(logit) for logit in (cvr, relevance)]
         weighed = ((self.conversion, cvr), (self.relevance, relevance))
         factors = [_log_factor(weight, logit) for weight, logit in weighed if weight > 0 and logit is not None]
         if not factors:
-            return Ranking(ctr, probability(ctr), *told)
+            return Ranking(ctr, probability(ctr), *shown)
         key = sum(factors) - np.logaddexp(0.0, -ctr.astype(np.float64))
-        return Ranking(key, np.exp(key), *told)
+        return Ranking(key, np.exp(key), *shown)
 
 
 def _log_factor(weight: float, logit: NDArray[np.float32]) -> NDArray[np.float64]:

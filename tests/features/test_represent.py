@@ -325,7 +325,7 @@ def test_a_search_is_represented_as_the_backbone_reads_it_and_a_recommendation_w
     assert known.query("film i3") is None, "a backbone that reads none has none encoded"
 
 
-def test_relevance_is_told_of_a_search_and_of_no_recommendation(parts: Parts) -> None:
+def test_relevance_is_predicted_for_a_search_and_not_for_a_recommendation(parts: Parts) -> None:
     known = parts.representer
     torch.manual_seed(5)
     config = BackboneConfig(query_aspects=("words",), relevance_weight=1.0)

@@ -22,23 +22,23 @@ def judgements(rule: RelevanceRule, table: Table, query: NDArray[np.object_]) ->
     """
     known = np.array([text is not None for text in table.texts(rule.column, "relevance")], dtype=bool)
     if rule.at_least is None and rule.among is None:
-        told = table.numbers(rule.column, "relevance")
-        wrong = known & ~((told >= 0) & (told <= 1))
+        grade = table.numbers(rule.column, "relevance")
+        wrong = known & ~((grade >= 0) & (grade <= 1))
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise StreamError(
-                f"{table.source}: column {rule.column!r} (relevance), row {row + 1}: {told[row]:g} is not between 0 "
+                f"{table.source}: column {rule.column!r} (relevance), row {row + 1}: {grade[row]:g} is not between 0 "
                 "and 1; scale the column, or add at_least or among to relevance in the mapping"
             )
     else:
-        told = table.labels(rule, "relevance").astype(np.float64)
+        grade = table.labels(rule, "relevance").astype(np.float64)
     searched = np.array([bool(text) for text in query], dtype=bool)
     if stray := int((known & ~searched).sum()):
         log.warning("%s: %d judgements of relevance on rows without a query do not count", table.source, stray)
-    told = np.where(known & searched, told, np.nan)
-    if len(np.unique(told[known & searched])) < 2:
+    grade = np.where(known & searched, grade, np.nan)
+    if len(np.unique(grade[known & searched])) < 2:
         raise StreamError(
             f"{table.source}: column {rule.column!r} (relevance) judges no row of a search, or all of them alike; "
             "correct the relevance rule in the mapping, or leave it out"
         )
-    return told.astype(np.float32)
+    return grade.astype(np.float32)

@@ -81,9 +81,9 @@ class ScriptedQueries:
         chance, wrong = rng.random((2, *items.shape))
         asked = self.asked(query)
         fit = self.fit[asked[:, None], items]
-        told = np.where(wrong < self._model.misjudged, 1 - fit, fit)
+        given = np.where(wrong < self._model.misjudged, 1 - fit, fit)
         known = (chance < self._model.judged) & (asked != NO_QUERY)[:, None]
-        return np.where(known, told, np.float32(np.nan))
+        return np.where(known, given, np.float32(np.nan))
 
     def retrieved(self, rng: np.random.Generator, query: NDArray[np.int64], shown: int) -> NDArray[np.bool_]:
         """Mask of the cells that are retrieved by the query, `(r, k)`."""

@@ -59,8 +59,8 @@ def test_clicks_stand_beside_the_same_backbone_without_relevance_paired_by_seed(
     assert above[SEARCH].half_width < 0.01, "the seeds' own level is no spread of a difference"
     assert above[RECOMMENDATION].mean == pytest.approx(-0.01)
     assert rows[BOTH, FROZEN].above_both == {}
-    told = "\n".join(sentences(report))
-    assert "learning relevance too changes clicks by +0.0310" in told and "(worse) within recommendations" in told
+    text = "\n".join(sentences(report))
+    assert "learning relevance too changes clicks by +0.0310" in text and "(worse) within recommendations" in text
     assert "clicks with relevance learned too, above the same backbone without" in markdown(report)
 
 

@@ -67,10 +67,10 @@ def test_the_given_shares_are_judged_and_misjudged_and_never_a_recommendation(ju
     searches = chunk.query != NO_QUERY
     assert not known[~searches].any()
     assert known[searches].mean() == pytest.approx(judged, abs=0.06)
-    told = known & (truth != 0.5)  # the opposite of one half is one half
-    wrong = ~np.isclose(chunk.relevance[told], truth[told])
+    decided = known & (truth != 0.5)  # the opposite of one half is one half
+    wrong = ~np.isclose(chunk.relevance[decided], truth[decided])
     assert wrong.mean() == pytest.approx(misjudged, abs=0.08)
-    np.testing.assert_allclose(chunk.relevance[told][wrong], 1 - truth[told][wrong])
+    np.testing.assert_allclose(chunk.relevance[decided][wrong], 1 - truth[decided][wrong])
 
 
 def test_judgements_are_the_same_whatever_the_chunk_size() -> None:
@@ -138,16 +138,16 @@ def judgements(source: LoggedStream) -> dict[tuple[str, str], float]:
     }
 
 
-def told(relevant: float, half: float) -> dict[tuple[str, str], float]:
+def expected_judgements(relevant: float, half: float) -> dict[tuple[str, str], float]:
     return {("a", "x"): relevant, ("a", "y"): half / 2, ("b", "y"): 0.0, ("b", "z"): half}
 
 
 @pytest.mark.parametrize(
     ("relevance", "log", "expected"),
     [
-        ("rel", LOG, told(1.0, 0.5)),
-        ("{column: rel, at_least: 0.5}", LOG, told(1.0, 0.5) | {("a", "y"): 0.0, ("b", "z"): 1.0}),
-        ("{column: rel, among: ['1']}", LOG, told(1.0, 0.0)),
+        ("rel", LOG, expected_judgements(1.0, 0.5)),
+        ("{column: rel, at_least: 0.5}", LOG, expected_judgements(1.0, 0.5) | {("a", "y"): 0.0, ("b", "z"): 1.0}),
+        ("{column: rel, among: ['1']}", LOG, expected_judgements(1.0, 0.0)),
     ],
 )
 def test_a_mapping_names_the_judgements_and_an_empty_cell_is_none(
@@ -163,10 +163,12 @@ def test_a_log_without_the_key_knows_of_no_judgements(tmp_path: Path) -> None:
     assert not source.judges and source.log.relevance is None
 
 
-def test_judgements_without_a_query_do_not_count_and_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_judgements_without_a_query_do_not_count_and_a_warning_counts_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         source = opened(tmp_path, log=LOG.replace("1000006,1,,", "1000006,1,,1"))
-    assert judgements(source) == told(1.0, 0.5)
+    assert judgements(source) == expected_judgements(1.0, 0.5)
     assert "1 judgements of relevance on rows without a query do not count" in caplog.text
 
 

@@ -71,8 +71,8 @@ def test_pairs_that_nobody_judged_are_not_in_the_loss(
     logit, relevance = torch.tensor(rows).T.clone().requires_grad_()
     leaf = logit.detach().clone().requires_grad_()
     loss = relevance_loss(leaf, relevance.detach())
-    alone, told = torch.tensor(known).T
-    torch.testing.assert_close(loss, binary_cross_entropy_with_logits(alone, told))
+    alone, labels = torch.tensor(known).T
+    torch.testing.assert_close(loss, binary_cross_entropy_with_logits(alone, labels))
     loss.backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
     assert (leaf.grad[relevance.isnan()] == 0).all()
@@ -97,7 +97,7 @@ def test_relevance_is_learned_beside_clicks_and_follows_the_query() -> None:
 
 
 @pytest.mark.parametrize("trunk", ["mlp", "mmoe", "ple"])
-def test_clicks_are_told_the_same_with_relevance_beside_them_and_alone(trunk: str, world: World) -> None:
+def test_click_logits_are_the_same_from_predict_all_and_from_predict(trunk: str, world: World) -> None:
     model, _ = trained(world, PretrainConfig(epochs=1, batch_size=256, refit=False, content_steps=0), trunk=trunk)
     batch = one_request(world, QUERIES[0])
     x = model.represent(batch)
@@ -115,13 +115,13 @@ def test_judgements_that_no_task_reads_leave_the_backbone_bit_for_bit_as_it_was(
         without.predict_all(torch.zeros(1, without.width), torch.zeros(1, 3, dtype=torch.int64))
 
 
-def test_settings_without_relevance_are_identified_as_before_there_was_the_key() -> None:
+def test_settings_without_relevance_leave_the_key_out_of_the_fingerprint() -> None:
     plain = json.loads(BOTH.identity)
     assert "relevance_weight" not in plain and "factory" not in plain
     assert json.loads(JUDGED.identity) == plain | {"relevance_weight": 1.0}
 
 
-def test_a_card_from_before_the_key_is_read_as_without_relevance(world: World, tmp_path: Path) -> None:
+def test_a_card_without_the_key_is_read_as_a_backbone_without_relevance(world: World, tmp_path: Path) -> None:
     backbone, _ = trained(world, relevance_weight=0.0)
     save_backbone(tmp_path, backbone, world.encoder, SEARCHED, {})
     card = json.loads((tmp_path / CARD).read_text())
@@ -131,7 +131,9 @@ def test_a_card_from_before_the_key_is_read_as_without_relevance(world: World, t
     assert opened.fingerprint == backbone.fingerprint and not predicts_relevance(opened)
 
 
-def test_a_saved_backbone_tells_the_same_relevance(judging: FoundationBackbone, world: World, tmp_path: Path) -> None:
+def test_a_saved_backbone_predicts_the_same_relevance(
+    judging: FoundationBackbone, world: World, tmp_path: Path
+) -> None:
     save_backbone(tmp_path, judging, world.encoder, SEARCHED, {})
     opened, batch = load_backbone(tmp_path, SEARCHED).backbone, one_request(world, QUERIES[1])
     x = judging.represent(batch)

@@ -1,4 +1,4 @@
-"""Relevance in the answer to a search: what is told of each item, and what the order is by."""
+"""Relevance in the answer to a search: what it holds for each item, and what orders it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def of_items(answer: ScoreResponse, key: str) -> dict[str, Any]:
     return {item.item_id: getattr(item, key) for item in answer.scores}
 
 
-def test_a_search_is_told_the_relevance_of_each_item_and_is_ordered_by_the_click(judging: FoundationBackbone) -> None:
+def test_the_answer_to_a_search_has_the_relevance_of_each_item_and_is_ordered_by_clicks(
+    judging: FoundationBackbone,
+) -> None:
     answer = scored(judging).response
     assert answer.arms is not UNSET
     live = {row.item_id: row.live for row in answer.arms}
@@ -68,12 +70,12 @@ def test_a_recommendation_is_answered_as_without_the_task(blend: Blend, judging:
     assert answer.scores == scored(judging, query=None).response.scores
 
 
-def test_a_backbone_without_the_task_tells_no_relevance() -> None:
+def test_a_backbone_without_the_task_answers_no_relevance() -> None:
     answer = scored(make_backbone(query_aspects=("words",))).response
     assert all(item.ctr is item.relevance is UNSET for item in answer.scores)
 
 
-def test_a_backbone_of_conversions_and_relevance_tells_all_four() -> None:
+def test_a_backbone_of_conversions_and_relevance_answers_all_four_probabilities() -> None:
     both = make_backbone(tasks="ctr_ctcvr", query_aspects=("words",), relevance_weight=1.0)
     for item in scored(both).response.scores:
         assert isinstance(item.ctr, float) and isinstance(item.cvr, float) and isinstance(item.relevance, float)
