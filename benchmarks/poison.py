@@ -19,8 +19,8 @@ from rich.table import Table
 from benchmarks.poisoned import POISONS, Poison, poisoned
 from lab.evaluate.plan import make_plan
 from lab.evaluate.work import limit_threads
-from lab.played.half import LiveHalf, ready
-from lab.played.play import PlayedExamples, play
+from lab.replay.half import LiveHalf, prepare_half
+from lab.replay.replay import ReplayedExamples, replay
 from lab.streams.sources import NamedStreams, choose
 from model.evaluation import auc, grouped_auc
 from model.gate.config import GateConfig
@@ -54,8 +54,8 @@ def worst_excess(live: NDArray[np.float64], frozen: NDArray[np.float64], window:
     return float(((above[size:] - above[:-size]) / (below[size:] - below[:-size])).max() - 1.0)
 
 
-def measure(examples: PlayedExamples, end: int) -> Measured:
-    """Measures of a play whose poison ends before request `end` of the live half."""
+def measure(examples: ReplayedExamples, end: int) -> Measured:
+    """Measures of a replay whose poison ends before request `end` of the live half."""
     live, frozen = (log_losses(logit, examples.truth) for logit in (examples.live, examples.frozen))
     behind = np.flatnonzero(examples.place >= end)[:WINDOW]
     arms, of = (examples.live, examples.frozen), examples.truth
@@ -71,8 +71,8 @@ def measure(examples: PlayedExamples, end: int) -> Measured:
 
 def compared(half: LiveHalf, poison: Poison, seed: int) -> tuple[Measured, Measured]:
     """Results without the gate and with it."""
-    played = poisoned(half, poison, seed)
-    without, guarded = (measure(play(half, played, gate), played.span[1]) for gate in (None, GateConfig()))
+    replayed = poisoned(half, poison, seed)
+    without, guarded = (measure(replay(half, replayed, gate), replayed.span[1]) for gate in (None, GateConfig()))
     return without, guarded
 
 
@@ -125,10 +125,10 @@ def main() -> int:
         plan = make_plan(sources, ("frozen",), len(SEEDS), Path(folder), cache, quick=False)
         for seed in SEEDS:
             for source in plan.sources:
-                half = ready(plan, source, seed)
+                half = prepare_half(plan, source, seed)
                 for poison in POISONS:
                     results[source.name, poison].append(compared(half, poison, seed))
-                console.print(f"[dim]{source.name}, seed {seed}: played[/]")
+                console.print(f"[dim]{source.name}, seed {seed}: replayed[/]")
     console.print(harm_table(results, SEEDS))
     console.print(cost_table(results))
     return 0

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.played.half import LiveHalf, PlayedRequests
+from lab.replay.half import LiveHalf, ReplayRequests
 
 Poison = Literal["none", "labels flipped", "no clicks", "one user clicks nothing", "one user clicks everything"]
 POISONS: tuple[Poison, ...] = get_args(Poison)
@@ -25,32 +25,39 @@ def span_of(requests: int, seed: int) -> tuple[int, int]:
     return begin, begin + int(SHARE * requests)
 
 
-def poisoned(half: LiveHalf, poison: Poison, seed: int) -> PlayedRequests:
+def poisoned(half: LiveHalf, poison: Poison, seed: int) -> ReplayRequests:
     """The live half with one thing wrong in it, or nothing."""
-    played = PlayedRequests.sound(half, span_of(len(half.chunk), seed))
-    inside = slice(*played.span)
+    replayed = ReplayRequests.sound(half, span_of(len(half.chunk), seed))
+    inside = slice(*replayed.span)
     if poison == "labels flipped":
-        played.click[inside] ^= True
+        replayed.click[inside] ^= True
     elif poison == "no clicks":
-        played.click[inside] = False
+        replayed.click[inside] = False
     elif poison != "none":
-        return _with_one_user(played, half.chunk.user, clicks=poison == "one user clicks everything", seed=seed)
-    return played
+        return _with_one_user(replayed, half.chunk.user, clicks=poison == "one user clicks everything", seed=seed)
+    return replayed
 
 
-def _with_one_user(played: PlayedRequests, user: NDArray[np.int64], *, clicks: bool, seed: int) -> PlayedRequests:
+def _with_one_user(replayed: ReplayRequests, user: NDArray[np.int64], *, clicks: bool, seed: int) -> ReplayRequests:
     """The user with the most requests before the span sends those again, nine for every request of the span."""
-    begin, end = played.span
+    begin, end = replayed.span
     heaviest = int(np.bincount(user[:begin]).argmax())
     requests, places = np.flatnonzero(user[:begin] == heaviest), np.arange(begin, end)
     added = np.random.default_rng(seed).choice(requests, (len(places), _BOT_REQUESTS)).ravel()
     between = places[:, None] - 1 + np.arange(1, _BOT_REQUESTS + 1) / (_BOT_REQUESTS + 1)
-    place = np.concatenate([played.place, between.ravel()])
+    place = np.concatenate([replayed.place, between.ravel()])
     order = np.argsort(place, kind="stable")
-    origin, place = np.concatenate([played.origin, added])[order], place[order]
-    click, truth = played.click[origin], played.truth[origin]
+    origin, place = np.concatenate([replayed.origin, added])[order], place[order]
+    click, truth = replayed.click[origin], replayed.truth[origin]
     bot = (user[origin] == heaviest) & (place > begin - 1) & (place < end)
     click[bot] = truth[bot] = clicks
-    return PlayedRequests(
-        origin, place, click, played.delay[origin], truth, user[origin] != heaviest, played.span, np.ones(len(origin))
+    return ReplayRequests(
+        origin,
+        place,
+        click,
+        replayed.delay[origin],
+        truth,
+        user[origin] != heaviest,
+        replayed.span,
+        np.ones(len(origin)),
     )

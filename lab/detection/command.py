@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.detection.pictures import draw_trial
-from lab.detection.plays import pretrain
+from lab.detection.recordings import pretrain
 from lab.detection.rows import DetectorReport, report_of
 from lab.detection.scenarios import Scenario, scenarios
 from lab.detection.tables import grid_table, markdown, missed, page, tables
@@ -32,7 +32,7 @@ GRID = (1e4, 1e5, 1e6, 1e7, 1e8)
 
 
 def run_detectors(config: Config, order: ComparisonOptions, *, console: Console | None = None) -> list[DetectorReport]:
-    """Plays what is missing and writes `detectors.json`, `.md` and `.html` and a PNG per stream.
+    """Replays what is missing and writes `detectors.json`, `.md` and `.html` and a PNG per stream.
 
     With `order.tune`, a report for each of `GRID`, printed and not written. Raises OutFolderError, StreamError,
     DataUnavailableError or EvaluationFailedError; each message names the cure.

@@ -1,4 +1,4 @@
-"""Announcements of each detector while a stream was played."""
+"""Detections of each detector while a stream was replayed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lab.detection.episodes import Origin
 from lab.detection.score import Detection
-from lab.played.record import MonitorOutput
+from lab.replay.record import MonitorOutput
 from model.drift.verdict import Verdict, VerdictKind
 from model.gate.scored_examples import Strata
 
@@ -29,7 +29,7 @@ CAUSES = {
 
 
 def detections(outputs: Sequence[MonitorOutput], strata: Strata, judged: Sequence[float]) -> dict[str, list[Detection]]:
-    """Announcements by detector: the verdict, each single detector by its input, and the two dummies."""
+    """Detections by detector: the verdict, each single detector by its input, and the two dummies."""
     by_detector: dict[str, list[Detection]] = defaultdict(list)
     by_detector[VERDICT] = _verdicts(outputs)
     for item in outputs:

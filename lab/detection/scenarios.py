@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from lab.detection.episodes import Episode, Origin
 from lab.evaluate.prepare import Pretrained
-from lab.played.half import LiveHalf, PlayedRequests
+from lab.replay.half import LiveHalf, ReplayRequests
 from lab.represented import represent_pairs
 from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_SESSIONS
 from lab.streams.sources import NamedStreams, Source, choose, movielens_source
 from model.encoding.profile import UserFeatures
 
-Faulty = tuple[LiveHalf, PlayedRequests]
+Faulty = tuple[LiveHalf, ReplayRequests]
 NO_DRIFT = "no-drift"
 SHARE = 0.25
 """Share of the live half that a fault lasts: 3 750 examples."""
@@ -36,7 +36,7 @@ class Fault:
 
     cause: Origin
     about: str
-    put: Callable[[LiveHalf, PlayedRequests, Pretrained], Faulty]
+    put: Callable[[LiveHalf, ReplayRequests, Pretrained], Faulty]
 
 
 @dataclass(frozen=True)
@@ -73,49 +73,49 @@ def faulty(name: str, half: LiveHalf, pretrained: Pretrained, seed: int) -> tupl
     requests, fault = len(half.chunk), FAULTS[name]
     begin = int(np.random.default_rng(seed).uniform(_EARLIEST, _LATEST) * requests)
     span = begin, begin + int(SHARE * requests)
-    put = fault.put(half, PlayedRequests.sound(half, span), pretrained)
+    put = fault.put(half, ReplayRequests.sound(half, span), pretrained)
     time = half.chunk.time
     return put, Episode(name, fault.cause, time[span[0]], time[span[0]], time[span[1]], 1.0, {})
 
 
-def _flipped(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
-    played.click[slice(*played.span)] ^= True
-    return half, played
+def _flipped(half: LiveHalf, replayed: ReplayRequests, _: Pretrained) -> Faulty:
+    replayed.click[slice(*replayed.span)] ^= True
+    return half, replayed
 
 
-def _dropped(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
-    played.click[slice(*played.span)] = False
-    return half, played
+def _dropped(half: LiveHalf, replayed: ReplayRequests, _: Pretrained) -> Faulty:
+    replayed.click[slice(*replayed.span)] = False
+    return half, replayed
 
 
-def _late(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
-    played.delay[slice(*played.span)] *= 1_000.0
-    return half, played
+def _late(half: LiveHalf, replayed: ReplayRequests, _: Pretrained) -> Faulty:
+    replayed.delay[slice(*replayed.span)] *= 1_000.0
+    return half, replayed
 
 
-def _kernel_times(gain: float) -> Callable[[LiveHalf, PlayedRequests, Pretrained], Faulty]:
-    def put(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
-        played.gain[slice(*played.span)] = gain
-        return half, played
+def _kernel_times(gain: float) -> Callable[[LiveHalf, ReplayRequests, Pretrained], Faulty]:
+    def put(half: LiveHalf, replayed: ReplayRequests, _: Pretrained) -> Faulty:
+        replayed.gain[slice(*replayed.span)] = gain
+        return half, replayed
 
     return put
 
 
-def _span_examples(half: LiveHalf, played: PlayedRequests) -> slice:
+def _span_examples(half: LiveHalf, replayed: ReplayRequests) -> slice:
     edges = np.concatenate([[0], np.cumsum(half.chunk.shown.sum(axis=1))])
-    return slice(int(edges[played.span[0]]), int(edges[played.span[1]]))
+    return slice(int(edges[replayed.span[0]]), int(edges[replayed.span[1]]))
 
 
 def _domains(half: LiveHalf) -> NDArray[np.int64]:
     return half.chunk.domain[np.nonzero(half.chunk.shown)[0]]
 
 
-def _permuted(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Faulty:
+def _permuted(half: LiveHalf, replayed: ReplayRequests, pretrained: Pretrained) -> Faulty:
     """Swaps columns of the representation, so that every second column is at another's place."""
-    part, x = _span_examples(half, played), half.pairs.x.copy()
+    part, x = _span_examples(half, replayed), half.pairs.x.copy()
     columns = np.arange(0, x.shape[1], 2)
     x[part, columns[:, None]] = x[part, np.roll(columns, 1)[:, None]]
-    return _logits_of(half, pretrained, x, part), played
+    return _logits_of(half, pretrained, x, part), replayed
 
 
 def _logits_of(half: LiveHalf, pretrained: Pretrained, x: NDArray[np.float16], part: slice) -> LiveHalf:
@@ -127,7 +127,7 @@ def _logits_of(half: LiveHalf, pretrained: Pretrained, x: NDArray[np.float16], p
     return replace(half, pairs=replace(half.pairs, x=x, frozen_logit=logit))
 
 
-def _empty(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Faulty:
+def _empty(half: LiveHalf, replayed: ReplayRequests, pretrained: Pretrained) -> Faulty:
     """Profiles of users come without a field, as after a store that lost them."""
     profiles, nobody = copy.copy(pretrained.profiles), pretrained.encoder.encode_user(UserFeatures("", {}))
     count = len(profiles.user)
@@ -135,20 +135,20 @@ def _empty(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Fa
     profiles.user_sparse = torch.from_numpy(nobody.sparse).expand(count, -1)
     profiles.user_weight = torch.from_numpy(nobody.weight).expand(count, -1)
     row, column = np.nonzero(half.chunk.shown)
-    part = _span_examples(half, played)
+    part = _span_examples(half, replayed)
     row, column = row[part], column[part]
     user, item, domain = half.chunk.user[row], half.chunk.items[row, column], half.chunk.domain[row]
     past = None if half.past is None else half.past.of_pairs(part)
     x = half.pairs.x.copy()
     query = half.chunk.query_of(row)
     x[part] = represent_pairs(pretrained.backbone, profiles, user, item, domain, past, query).x
-    return _logits_of(half, pretrained, x, part), played
+    return _logits_of(half, pretrained, x, part), replayed
 
 
-def _scaled(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
+def _scaled(half: LiveHalf, replayed: ReplayRequests, _: Pretrained) -> Faulty:
     logit = half.pairs.frozen_logit.copy()
-    logit[_span_examples(half, played)] *= 3.0
-    return replace(half, pairs=replace(half.pairs, frozen_logit=logit)), played
+    logit[_span_examples(half, replayed)] *= 3.0
+    return replace(half, pairs=replace(half.pairs, frozen_logit=logit)), replayed
 
 
 FAULTS: Mapping[str, Fault] = {

@@ -1,4 +1,4 @@
-"""Applies a monitor to the recorded play of one stream and seed, and scores its announcements."""
+"""Applies a monitor to the recorded replay of one stream and seed, and scores its announcements."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from lab.detection.detections import detections
 from lab.detection.episodes import Episode
-from lab.detection.plays import Arms, PlayedStream, played
+from lab.detection.recordings import Arms, RecordedStream, recorded_stream
 from lab.detection.score import Score, score
 from lab.evaluate.plan import Plan
-from lab.played.record import JudgeCall
+from lab.replay.record import JudgeCall
 from lab.streams.sources import Source
 from lab.verdict_bands import Band, bands
 from model.drift.config import DriftConfig
@@ -50,13 +50,13 @@ class Trial:
 def run_detection_trial(
     plan: Plan, source: Source, seed: int, name: str, *, configs: Sequence[DriftConfig]
 ) -> list[Trial]:
-    """Plays the named stream unless a recording exists, and scores a monitor of each configuration on it."""
-    recording = played(plan, source, seed, name)
+    """Replays the named stream unless a recording exists, and scores a monitor of each configuration on it."""
+    recording = recorded_stream(plan, source, seed, name)
     return [trial(name, seed, recording, config, draw=seed == plan.seeds[0]) for config in configs]
 
 
-def trial(name: str, seed: int, recording: PlayedStream, config: DriftConfig, *, draw: bool) -> Trial:
-    """Scores the announcements of a monitor with `config` on a recorded play."""
+def trial(name: str, seed: int, recording: RecordedStream, config: DriftConfig, *, draw: bool) -> Trial:
+    """Scores the announcements of a monitor with `config` on a recorded replay."""
     strata = Strata(recording.traffic.space.values)
     outputs = recording.record.replay(DriftMonitor(strata, reference(recording), config))
     judged = [call.time for call in recording.record.calls if isinstance(call, JudgeCall)]
@@ -70,7 +70,7 @@ def trial(name: str, seed: int, recording: PlayedStream, config: DriftConfig, *,
     return Trial(name, seed, int(recording.traffic.examples.sum()), scores, drawn)
 
 
-def reference(recording: PlayedStream) -> Reference | None:
-    """The drift reference of a recorded play."""
+def reference(recording: RecordedStream) -> Reference | None:
+    """The drift reference of a recorded replay."""
     window, sizes = recording.window, recording.traffic.space.sizes
     return Reference.of(window.x, window.frozen, window.label, window.domain, sizes)

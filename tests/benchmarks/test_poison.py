@@ -9,8 +9,8 @@ import torch
 from benchmarks.poison import Measured, cost_table, harm_table, measure, worst_excess
 from benchmarks.poisoned import POISONS, poisoned, span_of
 from lab.evaluate.prepare import pretrain_on
-from lab.played.half import LiveHalf
-from lab.played.play import PlayedExamples, play
+from lab.replay.half import LiveHalf
+from lab.replay.replay import ReplayedExamples, replay
 from model.gate.config import GateConfig
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 
@@ -35,7 +35,7 @@ def test_examples_after_the_poison_are_measured_separately() -> None:
     sure, unsure = np.full(200, 3.0), np.zeros(200)
     live = np.concatenate([-sure, sure])  # wrong while poisoned, right behind it
     truth, request = np.ones(400), np.repeat(np.arange(40), 10)
-    examples = PlayedExamples(live, np.concatenate([unsure, unsure]), truth, request, request.astype(float), 7)
+    examples = ReplayedExamples(live, np.concatenate([unsure, unsure]), truth, request, request.astype(float), 7)
     found = measure(examples, 20)
     assert found.after == pytest.approx(np.log1p(np.exp(-3)) / np.log(2) - 1)
     assert found.worst > 0 > found.after
@@ -47,27 +47,27 @@ def test_labels_are_wrong_only_in_the_span_and_the_true_labels_are_unchanged(hal
     begin, end = sound.span
     outside = np.r_[0:begin, end : len(half.chunk)]
     for poison in ("labels flipped", "no clicks"):
-        played = poisoned(half, poison, 0)
-        assert np.array_equal(played.truth, half.chunk.clean_click)
-        assert np.array_equal(played.click[outside], sound.click[outside])
-        assert played.measured.all()
+        replayed = poisoned(half, poison, 0)
+        assert np.array_equal(replayed.truth, half.chunk.clean_click)
+        assert np.array_equal(replayed.click[outside], sound.click[outside])
+        assert replayed.measured.all()
     assert np.array_equal(poisoned(half, "labels flipped", 0).click[begin:end], ~sound.click[begin:end])
     assert not poisoned(half, "no clicks", 0).click[begin:end].any()
 
 
 @pytest.mark.parametrize("clicks", [False, True])
 def test_one_user_sends_nine_tenths_of_the_span_and_is_excluded_from_the_measures(half: LiveHalf, clicks: bool) -> None:
-    played = poisoned(half, "one user clicks everything" if clicks else "one user clicks nothing", 1)
-    user = half.chunk.user[played.origin]
-    one = user[~played.measured][0]
-    assert np.array_equal(played.measured, user != one)
-    begin, end = played.span
-    inside = (played.place >= begin - 0.95) & (played.place < end)
+    replayed = poisoned(half, "one user clicks everything" if clicks else "one user clicks nothing", 1)
+    user = half.chunk.user[replayed.origin]
+    one = user[~replayed.measured][0]
+    assert np.array_equal(replayed.measured, user != one)
+    begin, end = replayed.span
+    inside = (replayed.place >= begin - 0.95) & (replayed.place < end)
     assert inside.sum() == 10 * (end - begin)
     assert (user[inside] == one).mean() >= 0.9
-    assert (played.click[inside & (user == one)] == clicks).all()
-    assert (np.diff(played.place) > 0).all()
-    assert np.array_equal(played.origin[played.measured], np.flatnonzero(half.chunk.user != one))
+    assert (replayed.click[inside & (user == one)] == clicks).all()
+    assert (np.diff(replayed.place) > 0).all()
+    assert np.array_equal(replayed.origin[replayed.measured], np.flatnonzero(half.chunk.user != one))
 
 
 def test_the_seed_decides_where_the_poison_begins() -> None:
@@ -78,7 +78,7 @@ def test_the_seed_decides_where_the_poison_begins() -> None:
 
 @pytest.mark.parametrize("gate", [None, GateConfig()])
 def test_requests_served_before_the_poison_are_unaffected_by_it(half: LiveHalf, gate: GateConfig | None) -> None:
-    sound, wrong = (play(half, poisoned(half, poison, 0), gate) for poison in ("none", "labels flipped"))
+    sound, wrong = (replay(half, poisoned(half, poison, 0), gate) for poison in ("none", "labels flipped"))
     before = sound.place < span_of(len(half.chunk), 0)[0]
     assert np.array_equal(sound.live[before], wrong.live[before])
     assert not np.array_equal(sound.live[~before], wrong.live[~before])
@@ -87,8 +87,8 @@ def test_requests_served_before_the_poison_are_unaffected_by_it(half: LiveHalf, 
 
 
 def test_flipped_labels_do_less_harm_with_the_gate(half: LiveHalf) -> None:
-    played = poisoned(half, "labels flipped", 0)
-    without, guarded = (measure(play(half, played, gate), played.span[1]) for gate in (None, GateConfig()))
+    replayed = poisoned(half, "labels flipped", 0)
+    without, guarded = (measure(replay(half, replayed, gate), replayed.span[1]) for gate in (None, GateConfig()))
     assert without.worst > guarded.worst
     assert without.set_aside == 0 < guarded.set_aside
 

@@ -10,9 +10,9 @@ from lab.detection.detections import ALWAYS, NEVER, VERDICT, detections
 from lab.detection.episodes import Origin, scripted_episodes
 from lab.detection.scenarios import FAULTS, faulty, scenarios
 from lab.evaluate.prepare import Pretrained, pretrain_on
-from lab.played.half import LiveHalf, PlayedRequests
-from lab.played.play import play
-from lab.played.record import JudgeCall, LearnCall, MonitorOutput, Recorder, ServeCall
+from lab.replay.half import LiveHalf, ReplayRequests
+from lab.replay.record import JudgeCall, LearnCall, MonitorOutput, Recorder, ServeCall
+from lab.replay.replay import replay
 from lab.verdict_bands import Band, bands
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.gate.config import GateConfig
@@ -59,7 +59,7 @@ def test_a_gradual_drift_must_be_announced_once_it_is_strong_and_a_recurring_one
 def test_a_fault_affects_only_its_span(opened: tuple[LiveHalf, Pretrained], name: str) -> None:
     half, pretrained = opened
     (wrong, requests), episode = faulty(name, half, pretrained, 3)
-    sound, (begin, end) = PlayedRequests.sound(half, requests.span), requests.span
+    sound, (begin, end) = ReplayRequests.sound(half, requests.span), requests.span
     edges = np.concatenate([[0], np.cumsum(half.chunk.shown.sum(axis=1))])
     changed = np.zeros(len(half.chunk), dtype=np.bool_)
     for one in range(len(half.chunk)):
@@ -79,7 +79,7 @@ def test_a_fault_affects_only_its_span(opened: tuple[LiveHalf, Pretrained], name
 def test_a_replay_records_the_calls_that_the_processor_makes_to_a_monitor(opened: tuple[LiveHalf, Pretrained]) -> None:
     half, _ = opened
     recorder = Recorder()
-    examples = play(half, PlayedRequests.sound(half, (0, 0)), GateConfig(), recorder)
+    examples = replay(half, ReplayRequests.sound(half, (0, 0)), GateConfig(), recorder)
     served = [call for call in recorder.record.calls if isinstance(call, ServeCall)]
     decided = [call for call in recorder.record.calls if isinstance(call, LearnCall)]
     assert len(served) == len(half.chunk) and [call.time for call in served] == half.chunk.time.tolist()
@@ -93,12 +93,12 @@ def test_a_replay_records_the_calls_that_the_processor_makes_to_a_monitor(opened
 def test_late_clicks_are_corrected_in_a_replay(opened: tuple[LiveHalf, Pretrained]) -> None:
     half, _ = opened
     gate, recorder = GateConfig(), Recorder()
-    late = PlayedRequests.sound(half, (0, 0))
+    late = ReplayRequests.sound(half, (0, 0))
     late.delay[:] = half.join_s + 1
-    corrected = play(half, late, gate, recorder)
-    lost = PlayedRequests.sound(half, (0, 0))
+    corrected = replay(half, late, gate, recorder)
+    lost = ReplayRequests.sound(half, (0, 0))
     lost.delay[:] = half.horizon_s + 1
-    assert not np.array_equal(corrected.live, play(half, lost, gate).live)
+    assert not np.array_equal(corrected.live, replay(half, lost, gate).live)
     health = [call.health for call in recorder.record.calls if isinstance(call, JudgeCall)][-1]
     assert health.late_share == pytest.approx(1.0) and health.delay_s == pytest.approx(half.join_s + 1)
 

@@ -1,4 +1,4 @@
-"""Clicks as they come to a played stream, and what is known of their delay."""
+"""Clicks as they come to a replayed stream, and what is known of their delay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records everything that a drift monitor would be given during a play, which does not depend on its verdicts."""
+"""Records everything that a drift monitor would be given during a replay, which does not depend on its verdicts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.played.feedback import Feedback
+from lab.replay.feedback import Feedback
 from model.drift.signs import LabelHealth
 from model.gate.decision import GateDecision
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch
 from model.gate.scored_examples import Doubles, ScoredExamples
 
-if TYPE_CHECKING:  # plays are kept under the code that makes them, and the monitor is none of it
+if TYPE_CHECKING:  # replays are kept under the code that makes them, and the monitor is none of it
     from model.drift.monitor import DriftMonitor
     from model.drift.verdict import Alarm, Verdict
 
@@ -61,7 +61,7 @@ class MonitorOutput:
 
 @dataclass
 class Record:
-    """The calls of a play in their order."""
+    """The calls of a replay in their order."""
 
     calls: list[ServeCall | LearnCall | JudgeCall] = field(default_factory=list)
 

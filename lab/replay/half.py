@@ -45,7 +45,7 @@ class LiveHalf:
     """The live rows when the half begins."""
     start: KernelStart
     pace: float
-    """Requests per second at which it is played: the live features' half-lives count in this time."""
+    """Requests per second at which it is replayed: the live features' half-lives count in this time."""
     join_s: float
     """Original seconds until the labels of a request are decided; a later click counts as none at first."""
     horizon_s: float
@@ -80,7 +80,7 @@ class LiveHalf:
         )
 
 
-def ready(plan: Plan, source: Source, seed: int) -> LiveHalf:
+def prepare_half(plan: Plan, source: Source, seed: int) -> LiveHalf:
     """The live half of a source; its backbone is kept in the plan's folder."""
     stream = source.open(seed, plan.cache_dir)
     ensure_pretrained(plan, stream, seed)
@@ -88,8 +88,8 @@ def ready(plan: Plan, source: Source, seed: int) -> LiveHalf:
 
 
 @dataclass(frozen=True)
-class PlayedRequests:
-    """`r` requests as they are played: those of a live half, and those that a fault adds."""
+class ReplayRequests:
+    """`r` requests as they are replayed: those of a live half, and those that a fault adds."""
 
     origin: NDArray[np.int64]
     """Index of the live half's request that is served, `(r,)`."""
@@ -109,11 +109,11 @@ class PlayedRequests:
     """Factor by which a live kernel exaggerates its change of the logits, `(r,)`; 1 for a sound kernel."""
 
     @staticmethod
-    def sound(half: LiveHalf, span: tuple[int, int]) -> PlayedRequests:
+    def sound(half: LiveHalf, span: tuple[int, int]) -> ReplayRequests:
         """The requests of a live half without a fault; the caller changes those in `span`."""
         chunk, everything = half.chunk, np.ones(len(half.chunk), dtype=np.bool_)
         order = np.arange(len(chunk))
-        return PlayedRequests(
+        return ReplayRequests(
             order, order.astype(np.float64), chunk.click.copy(), chunk.delay.copy(), chunk.clean_click, everything,
             span, everything.astype(np.float64),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Recorded plays of streams, to which any monitor can be applied in seconds."""
+"""Recorded replays of streams, to which any monitor can be applied in seconds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained
 from lab.evaluate.work import ensure_pretrained, limit_threads, load_pretrained
 from lab.kernel_start import represent_log
-from lab.played.half import LiveHalf, PlayedRequests
-from lab.played.play import play
-from lab.played.record import Record, Recorder
+from lab.replay.half import LiveHalf, ReplayRequests
+from lab.replay.record import Record, Recorder
+from lab.replay.replay import replay
 from lab.streams import ScriptedStream, Stream
 from lab.streams.sources import Source
 from model.gate.config import GateConfig
@@ -49,8 +49,8 @@ class Arms:
 
 
 @dataclass(frozen=True)
-class PlayedStream:
-    """The recorded play of one stream and seed."""
+class RecordedStream:
+    """The recorded replay of one stream and seed."""
 
     record: Record
     episodes: tuple[Episode, ...]
@@ -60,7 +60,7 @@ class PlayedStream:
 
 
 _opened: dict[str, tuple[Stream, LiveHalf, Pretrained]] = {}
-"""The live half that this process opened last: several faults are played on one."""
+"""The live half that this process opened last: several faults are replayed on one."""
 
 
 def pretrain(plan: Plan, source: Source, seed: int) -> None:
@@ -69,42 +69,42 @@ def pretrain(plan: Plan, source: Source, seed: int) -> None:
     ensure_pretrained(plan, source.open(seed, plan.cache_dir), seed)
 
 
-def played(plan: Plan, source: Source, seed: int, name: str) -> PlayedStream:
-    """The recorded play of the named stream behind the gate, from the plan's folder or played now."""
+def recorded_stream(plan: Plan, source: Source, seed: int, name: str) -> RecordedStream:
+    """The recorded replay of the named stream behind the gate, from the plan's folder or replayed now."""
     limit_threads()
-    path = _folder(plan, source, seed) / f"{name}.played"
+    path = _folder(plan, source, seed) / f"{name}.recording"
     if path.is_file():
         return _load(path)
-    made = _play(plan, source, seed, name)
+    made = _record(plan, source, seed, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         pickle.dump(made, file, protocol=pickle.HIGHEST_PROTOCOL)
     return made
 
 
-def _load(path: Path) -> PlayedStream:
+def _load(path: Path) -> RecordedStream:
     with path.open("rb") as file:
         read = pickle.load(file)
-    assert isinstance(read, PlayedStream)
+    assert isinstance(read, RecordedStream)
     return read
 
 
 def _folder(plan: Plan, source: Source, seed: int) -> Path:
-    """Plays of other code than today's are not reused."""
-    digest = hashlib.sha256((plan.key + code_digest("lab.detection.plays")).encode()).hexdigest()[:16]
+    """Replays of other code than today's are not reused."""
+    digest = hashlib.sha256((plan.key + code_digest("lab.detection.recordings")).encode()).hexdigest()[:16]
     return plan.folder(source, seed) / digest
 
 
-def _play(plan: Plan, source: Source, seed: int, name: str) -> PlayedStream:
+def _record(plan: Plan, source: Source, seed: int, name: str) -> RecordedStream:
     stream, half, pretrained = _open(plan, source, seed)
     episodes = scripted_episodes(stream) if isinstance(stream, ScriptedStream) else []
-    requests = PlayedRequests.sound(half, (0, 0))
+    requests = ReplayRequests.sound(half, (0, 0))
     if name in FAULTS:
         (half, requests), episode = faulty(name, half, pretrained, seed)
         episodes.append(episode)
     recorder, chunk = Recorder(), half.chunk
-    examples = play(half, requests, GateConfig(), recorder)
-    return PlayedStream(
+    examples = replay(half, requests, GateConfig(), recorder)
+    return RecordedStream(
         recorder.record,
         tuple(episodes),
         Traffic(chunk.time, chunk.shown.sum(axis=1), chunk.domain, half.space),

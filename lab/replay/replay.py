@@ -1,4 +1,4 @@
-"""Plays a live half through a learner, with or without a gate.
+"""Replays a live half through a learner, with or without a gate.
 
 It uses the stream processor's live features, learner and gate, in the order of `streaming.processor.machine`. The one
 difference is that a kernel is published after every micro-batch.
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems, RequestOutcome
-from lab.played.feedback import Feedback
-from lab.played.half import LiveHalf, PlayedRequests
-from lab.played.record import Recorder
+from lab.replay.feedback import Feedback
+from lab.replay.half import LiveHalf, ReplayRequests
+from lab.replay.record import Recorder
 from model.config import LearnerConfig
 from model.evaluation import sigmoid
 from model.gate.config import GateConfig
@@ -33,8 +33,8 @@ _NOT_LEARNED = -1
 
 
 @dataclass(frozen=True)
-class PlayedExamples:
-    """The measured examples of a play, in order, `(n,)`."""
+class ReplayedExamples:
+    """The measured examples of a replay, in order, `(n,)`."""
 
     live: NDArray[np.float64]
     """Logit that was served."""
@@ -47,38 +47,38 @@ class PlayedExamples:
     """Examples that the gate did not let teach."""
 
 
-def play(
-    half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, recorder: Recorder | None = None
-) -> PlayedExamples:
+def replay(
+    half: LiveHalf, replayed: ReplayRequests, gate: GateConfig | None, recorder: Recorder | None = None
+) -> ReplayedExamples:
     """Serves every request, and learns it once its labels are decided; without a `gate` nothing is judged or recorded.
 
     `recorder` notes every request that is served and every micro-batch that is decided.
     """
     with torch.inference_mode():
-        return _GuardedPlay(half, played, gate, recorder).run()
+        return _GuardedReplay(half, replayed, gate, recorder).run()
 
 
-class _GuardedPlay:
-    """Requests are numbered as played, their examples likewise."""
+class _GuardedReplay:
+    """Requests are numbered as replayed, their examples likewise."""
 
     def __init__(
-        self, half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, recorder: Recorder | None
+        self, half: LiveHalf, replayed: ReplayRequests, gate: GateConfig | None, recorder: Recorder | None
     ) -> None:
-        self._half, self._played, self._config, self._recorder = half, played, LearnerConfig(), recorder
+        self._half, self._replayed, self._config, self._recorder = half, replayed, LearnerConfig(), recorder
         shown = half.chunk.shown
         edges = np.concatenate([[0], np.cumsum(shown.sum(axis=1))])
-        self._counts = shown.sum(axis=1)[played.origin]
+        self._counts = shown.sum(axis=1)[replayed.origin]
         self._edges = np.concatenate([[0], np.cumsum(self._counts)])
-        first = edges[played.origin] - self._edges[:-1]
+        first = edges[replayed.origin] - self._edges[:-1]
         self._source = np.arange(self._edges[-1]) + np.repeat(first, self._counts)
         """Index of the live half's example that is served."""
         self._request = np.repeat(np.arange(len(self._counts)), self._counts)
         self._item = half.chunk.items[shown][self._source]
-        cells = shown[played.origin]
-        click, delay = played.click[cells], played.delay[cells].astype(np.float64)
+        cells = shown[replayed.origin]
+        click, delay = replayed.click[cells], replayed.delay[cells].astype(np.float64)
         self._label = (click & (delay <= half.join_s)).astype(np.float32)
-        self._truth = played.truth[cells].astype(np.float64)
-        self._time = np.interp(played.place, np.arange(len(half.chunk)), half.chunk.time)
+        self._truth = replayed.truth[cells].astype(np.float64)
+        self._time = np.interp(replayed.place, np.arange(len(half.chunk)), half.chunk.time)
         self._feedback = Feedback.of(click, delay, self._time[self._request], (half.join_s, half.horizon_s))
         self._learned_at = np.zeros(len(self._source), dtype=np.int64)
         """`Learner.examples` right after the micro-batch that learned an example; 0 before that."""
@@ -86,7 +86,7 @@ class _GuardedPlay:
         """Weight of an example when it was learned."""
         self._features = np.zeros((len(self._source), half.layout.width), dtype=np.float32)
         self._logit = np.zeros(len(self._source), dtype=np.float32)
-        self._version = np.zeros(len(played.origin), dtype=np.int64)
+        self._version = np.zeros(len(replayed.origin), dtype=np.int64)
         self._live = LiveFeatures(half.layout, half.live)
         self._live.restore(half.rows)
         self._learner = Learner(half.start, self._config, fingerprint="played", domain_sizes=half.space.sizes)
@@ -96,7 +96,7 @@ class _GuardedPlay:
     def _guard(self, config: GateConfig) -> GuardedLearner[int]:
         return GuardedLearner(self._learner, Gate[int](config, self._half.space.values, self._scored), self._batch)
 
-    def run(self) -> PlayedExamples:
+    def run(self) -> ReplayedExamples:
         """Serves block by block; labels decided by the end of a block are learned after it."""
         taken, pending = 0, list[int]()
         for requests in self._blocks():
@@ -113,14 +113,14 @@ class _GuardedPlay:
                 self._recorder.judge(self._guarded.gate, self._feedback, now)
         return self._examples()
 
-    def _examples(self) -> PlayedExamples:
-        keep = np.repeat(self._played.measured, self._counts)
-        return PlayedExamples(
+    def _examples(self) -> ReplayedExamples:
+        keep = np.repeat(self._replayed.measured, self._counts)
+        return ReplayedExamples(
             live=self._logit[keep].astype(np.float64),
             frozen=self._half.pairs.frozen_logit[self._source][keep].astype(np.float64),
             truth=self._truth[keep],
             request=self._request[keep],
-            place=np.repeat(self._played.place, self._counts)[keep],
+            place=np.repeat(self._replayed.place, self._counts)[keep],
             set_aside=0 if self._guarded is None else self._guarded.gate.set_aside,
         )
 
@@ -143,7 +143,7 @@ class _GuardedPlay:
             rows = slice(self._edges[request], self._edges[request + 1])
             self._features[rows] = self._live.features(outcome.time, outcome.user_id, items, outcome.items)
         frozen, live = pairs.frozen_logit[self._source[part]], self._served.logit(self._inputs(part)).numpy()
-        self._logit[part] = frozen + self._played.gain[self._request[part]].astype(np.float32) * (live - frozen)
+        self._logit[part] = frozen + self._replayed.gain[self._request[part]].astype(np.float32) * (live - frozen)
         self._version[requests] = self._newest
         if self._recorder is None:
             return
@@ -242,19 +242,19 @@ class _GuardedPlay:
             frozen=half.pairs.frozen_logit[self._source[part]].astype(np.float64),
             live=self._logit[part].astype(np.float64),
             request=np.repeat(np.arange(len(requests)), self._counts[requests]),
-            user=[half.users[half.chunk.user[self._played.origin[request]]] for request in requests],
+            user=[half.users[half.chunk.user[self._replayed.origin[request]]] for request in requests],
             item=[half.items[item] for item in self._item[part]],
             domain=self._domain(requests),
             version=self._version[requests],
         )
 
     def _domain(self, requests: Sequence[int] | Part) -> NDArray[np.int64]:
-        return self._half.chunk.domain[self._played.origin[requests]]
+        return self._half.chunk.domain[self._replayed.origin[requests]]
 
     def _outcome(self, request: int) -> RequestOutcome:
         part, half = self._part([request]), self._half
         source, label = self._source[part], self._label[part]
-        origin = self._played.origin[request]
+        origin = self._replayed.origin[request]
         return RequestOutcome(
             user_id=half.users[half.chunk.user[origin]],
             domain=half.space.decode(half.chunk.domain[origin]),
@@ -263,7 +263,7 @@ class _GuardedPlay:
             values=half.values[self._item[part]],
             click=label,
             residual=(label - sigmoid(half.pairs.frozen_logit[source])).astype(np.float32),
-            time=float(self._played.place[request]) / half.pace,
+            time=float(self._replayed.place[request]) / half.pace,
         )
 
     def _clicked(self, example: int) -> RequestOutcome:
