@@ -128,7 +128,8 @@ class GuardedLearner(Generic[RequestT]):
             return replace(whole, learned=np.zeros_like(whole.learned), error=error)
         learned_at, full = self.learner.examples, is_counted(scored.per_request(weight))
         counted = [request for request, counts in zip(requests, full, strict=True) if counts]
-        verdict = self.gate.judge(scored, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
+        logits = _doubles(report.candidate_logit), _doubles(report.learned_logit)
+        verdict = self.gate.judge(scored, weight, *logits)
         self._undo(verdict.harm, step)
         if verdict.keep:
             self.gate.keep(self.learner.snapshot())

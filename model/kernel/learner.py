@@ -47,6 +47,8 @@ class LearnReport:
     examples: int
     candidate_logit: Tensor
     """Logit of the candidate before it learned from the batch, float32 `(n,)`."""
+    learned_logit: Tensor
+    """Logit of the candidate after it learned from the batch, float32 `(n,)`."""
     arms: dict[str, float]
     """Share of each arm in the new candidate; they sum to 1."""
     matching: float
@@ -83,8 +85,8 @@ class Learner:
         """
         batch.check(self.start, self.domain_sizes)
         features = self._map.features(batch.inputs)
-        # 1. Test: the features are at hand, so the logit is their product; `Kernel.logit` gives the same to rounding.
-        candidate = batch.frozen_logit + features @ (self.candidate.weights - self._identity)
+        # 1. Test.
+        candidate = self._logit(features, batch)
         arms = self._arm_logits(features, batch.frozen_logit)
         # 3. Match: the natural parameters of a batch do not depend on a posterior, so both share them (decision 0095).
         expansion = Expansion(batch.live_logit, self._map.overall_rate(features))
@@ -97,7 +99,7 @@ class Learner:
         self.batches += 1
         self.examples += len(batch)
         self.candidate = Kernel(self.start, self._mixed_weights())
-        return LearnReport(len(batch), candidate, self.arms, self._trust.matching)
+        return LearnReport(len(batch), candidate, self._logit(features, batch), self.arms, self._trust.matching)
 
     def correct(self, batch: MicroBatch, learned_at: NDArray[np.int64]) -> None:
         """Teaches clicks that came after their examples had been learned as not clicked.
@@ -121,6 +123,10 @@ class Learner:
     def score(self, batch: MicroBatch) -> Tensor:
         """Logits of the candidate as it would serve the batch, `(n,)`."""
         return self.candidate.logit(batch.inputs)
+
+    def _logit(self, features: Tensor, batch: MicroBatch) -> Tensor:
+        """As `score`, to rounding, of features that are already computed, `(n, p)`."""
+        return batch.frozen_logit + features @ (self.candidate.weights - self._identity)
 
     def _arm_logits(self, features: Tensor, frozen: Tensor) -> Tensor:
         """Logits of the arms, in the order of `ARMS`, `(4, n)`."""

@@ -23,12 +23,13 @@ def test_a_new_learner_serves_the_frozen_model_bit_for_bit() -> None:
     assert make().distance() == 0.0
 
 
-def test_the_report_holds_the_logit_from_before_learning() -> None:
+def test_the_report_holds_the_logits_from_before_and_after_learning() -> None:
     learner, one = taught(), batch(seed=9)
     before = learner.score(one)
     report = learner.learn(one)
     torch.testing.assert_close(report.candidate_logit, before, rtol=0, atol=1e-6)
-    assert not torch.equal(learner.score(one), before)
+    torch.testing.assert_close(report.learned_logit, learner.score(one), rtol=0, atol=1e-6)
+    assert float((report.learned_logit - before).abs().max()) > 1e-3
     assert report.examples == len(one)
 
 
