@@ -32,6 +32,8 @@ class TextModelRow:
     """Figures by name and slice."""
     above_id: dict[str, dict[str, Interval]]
     """Differences from items known by id alone, paired by seed."""
+    above_frozen: dict[str, dict[str, Interval]] | None = None
+    """Differences of a tuned encoder from the same one frozen, paired by seed; None where that was not tried."""
     folders: tuple[str, ...] = ()
     """Folders of the tuned encoders, by seed; none where the encoder is frozen."""
 
@@ -55,13 +57,20 @@ def report_of(trials: Sequence[TextTrial], costs: Sequence[TextEncoderCost]) -> 
     seeds = tuple(sorted({trial.seed for trial in trials}))
     variants = dict.fromkeys((trial.stream, trial.model, trial.by) for trial in trials)
     by_variant = {key: {t.seed: t for t in trials if (t.stream, t.model, t.by) == key} for key in variants}
-    rows = [_row(runs, by_variant[stream, "", "id"]) for (stream, _, _), runs in by_variant.items()]
+    rows = []
+    for (stream, model, by), runs in by_variant.items():
+        base, tuned, _ = model.partition(":tuned-")
+        frozen = by_variant.get((stream, base, by)) if tuned else None
+        rows.append(_row(runs, by_variant[stream, "", "id"], frozen))
     return TextModelReport(seeds, tuple(rows), tuple(costs))
 
 
-def _row(runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial]) -> TextModelRow:
+def _row(
+    runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial], frozen: Mapping[int, TextTrial] | None
+) -> TextModelRow:
     first = next(iter(runs.values()))
-    of_model, by_id_slices = ({seed: trial.slices for seed, trial in of.items()} for of in (runs, by_id))
+    measured = ({seed: trial.slices for seed, trial in of.items()} for of in (runs, by_id, frozen or {}))
+    of_model, by_id_slices, of_frozen = measured
     return TextModelRow(
         stream=first.stream,
         model=first.model,
@@ -70,6 +79,7 @@ def _row(runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial]) -> TextM
         examples=slice_sizes(of_model),
         figures=slice_figures(of_model),
         above_id=slice_figures(of_model, above=by_id_slices),
+        above_frozen=slice_figures(of_model, above=of_frozen) if frozen else None,
         folders=tuple(runs[seed].folder for seed in sorted(runs) if runs[seed].folder),
     )
 
@@ -83,6 +93,11 @@ def tables(report: TextModelReport) -> Iterator[NamedTable]:
         for figure, words in FIGURES.items():
             head = ["items by", "text encoder", *(f"{name} ({rows[0].examples[name]:,.0f})" for name in held)]
             yield f"{stream}: {words} of the frozen backbone", head, [_cells(row, figure, held) for row in rows]
+        tuned = [row for row in rows if row.above_frozen is not None]
+        if tuned:
+            head = ["items by", "text encoder", "figure", *held]
+            body = [line for row in tuned for line in _above_frozen(row, held)]
+            yield f"{stream}: tuned encoders above the same ones frozen", head, body
         costs = [[row.by, row.model, f"{row.cpu_s:.0f}"] for row in rows]
         yield f"{stream}: cost of a pretraining", ["items by", "text encoder", "CPU s"], costs
     head = ["text encoder", "width", "parameters", "CPU ms per text"]
@@ -91,6 +106,12 @@ def tables(report: TextModelReport) -> Iterator[NamedTable]:
         head,
         [[cost.name, f"{cost.width:,}", f"{cost.parameters:,}", f"{cost.ms_per_text:.2f}"] for cost in report.costs],
     )
+
+
+def _above_frozen(row: TextModelRow, held: Sequence[str]) -> Iterator[list[str]]:
+    for figure, words in FIGURES.items():
+        values = (row.above_frozen or {})[figure]
+        yield [row.by, row.model, words, *(span(values[name]) for name in held)]
 
 
 def _cells(row: TextModelRow, figure: str, held: Sequence[str]) -> list[str]:

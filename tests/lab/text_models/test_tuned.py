@@ -16,12 +16,13 @@ from features.text import TextEncoder
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import TrainedBackbone, train_backbone_on
+from lab.evaluate.slices import SLICES, SliceMeasures
 from lab.streams import StreamError
 from lab.streams.sources import NamedStreams
 from lab.text_models.command import run_text_models
 from lab.text_models.encoders import TextModel, UnknownTextModelError, encoder_layers
 from lab.text_models.table import markdown, report_of
-from lab.text_models.trial import ALL, ANEW, known_by, run_text_trial
+from lab.text_models.trial import ALL, ANEW, TextTrial, known_by, run_text_trial
 from lab.text_models.tuned import LINEAGE, LowerStates, TunedText, Tuning
 from model.backbone.content import catalogue_aspects, fit_content
 from model.backbone.dataset import ProfileTable
@@ -187,6 +188,31 @@ def test_a_tuned_trial_has_both_backbones_and_an_encoder_to_serve(tiny: Plan) ->
     assert f"| both | {name} |" in page
     assert f"| both | {name}{ANEW} |" in page
     assert all(one.folder in page for one in tuned)
+
+
+def test_a_tuned_encoder_is_compared_with_the_same_one_frozen_seed_by_seed() -> None:
+    gains = {
+        "": 0.0,
+        "minilm-1": 0.1,
+        "minilm-1:tuned-1": 0.13,
+        f"minilm-1:tuned-1{ANEW}": 0.12,
+        "minilm-3:tuned-1": 0.2,
+    }
+
+    def tried(model: str, seed: int) -> TextTrial:
+        level = 0.6 + 0.05 * seed + gains[model]
+        slices = {name: SliceMeasures(500, 60, level, level, level) for name in (ALL, *SLICES)}
+        return TextTrial("shop", seed, model, "text" if model else "id", 9.0, slices)
+
+    report = report_of([tried(model, seed) for model in gains for seed in range(3)], [])
+    above = {row.model: row.above_frozen for row in report.rows}
+    assert above[""] is above["minilm-1"] is above["minilm-3:tuned-1"] is None, "there is no frozen one to compare"
+    for model, gain in (("minilm-1:tuned-1", 0.03), (f"minilm-1:tuned-1{ANEW}", 0.02)):
+        compared = above[model]
+        assert compared is not None
+        assert compared["auc"][ALL].mean == pytest.approx(gain)
+        assert compared["auc"][ALL].half_width == pytest.approx(0, abs=1e-9)
+    assert "| text | minilm-1:tuned-1 | AUC within requests | +0.0300 ±0.0000 |" in markdown(report)
 
 
 # --- refusals ---
