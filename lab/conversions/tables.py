@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lab.conversions.trial import FROZEN, WAYS, ConversionTrial, CvrFigures
-from lab.evaluate.cells import plain_span, span
+from lab.evaluate.cells import difference_cell, interval_cell
 from lab.evaluate.compare import Interval, interval, paired
 from lab.evaluate.named_tables import NamedTable, markdown_page
 
@@ -78,8 +78,8 @@ def tables(report: CvrReport) -> Iterator[NamedTable]:
 
 
 def _cells(row: CvrRow) -> list[str]:
-    above = {name: "" if row.way == FROZEN else span(row.above[name]) for name in _TITLES}
-    return [row.way, *(cell for name in _TITLES for cell in (plain_span(row.figures[name]), above[name]))]
+    above = {name: "" if row.way == FROZEN else difference_cell(row.above[name]) for name in _TITLES}
+    return [row.way, *(cell for name in _TITLES for cell in (interval_cell(row.figures[name]), above[name]))]
 
 
 def markdown(report: CvrReport) -> str:

@@ -117,5 +117,5 @@ def execute(
         plan, run_encoder_trial, tasks, processes, console, title=f"user encoders, history_delay_s {delay_s:g}",
         note=lambda trial: f": {trial.encoder}",
     )  # fmt: skip
-    streams = [trial.name for trial in plan.sources]
+    streams = [source.name for source in plan.sources]
     return sorted(trials, key=lambda trial: (streams.index(trial.stream), encoders.index(trial.encoder), trial.seed))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from lab.encoders.rows import FIGURES, ArmRow, EncoderReport, StreamOfEncoders, better
 from lab.encoders.trial import FROZEN_LIVE, OVER_LIVE
-from lab.evaluate.cells import span
+from lab.evaluate.cells import difference_cell
 from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.evaluate.slices import FIGURES as SLICE_FIGURES
 
@@ -31,7 +31,7 @@ def _figures(stream: StreamOfEncoders) -> NamedTable:
 def _shares(stream: StreamOfEncoders) -> NamedTable:
     head = ["user encoder", "figure", "live history", "kernel", "both", "kernel on top of the live history"]
     rows = [
-        [row.encoder, _TITLES[row.figure], *map(span, (row.history, row.kernel, row.both, row.on_top))]
+        [row.encoder, _TITLES[row.figure], *map(difference_cell, (row.history, row.kernel, row.both, row.on_top))]
         for row in stream.shares
     ]
     return f"{stream.stream}: gains above the frozen model without an encoder", head, rows
@@ -59,7 +59,7 @@ def _slices(stream: StreamOfEncoders) -> Iterator[NamedTable]:
     head = ["user encoder", "above", "arm", *(f"{name} ({size:,.0f})" for name, size in sizes.items())]
     for figure, words in SLICE_FIGURES.items() if sizes else ():
         rows = [
-            [row.encoder, row.against, row.arm, *(span(row.above[figure][name]) for name in sizes)]
+            [row.encoder, row.against, row.arm, *(difference_cell(row.above[figure][name]) for name in sizes)]
             for row in stream.slices
         ]
         yield f"{stream.stream}: {words} by users, differences", head, rows
@@ -100,4 +100,6 @@ def delay_tables(reports: Sequence[EncoderReport]) -> Iterator[NamedTable]:
 
 
 def _figure_cells(row: ArmRow) -> list[str]:
-    return [cell for figure in FIGURES for cell in (f"{row.figures[figure].mean:.4f}", span(row.above[figure]))]
+    return [
+        cell for figure in FIGURES for cell in (f"{row.figures[figure].mean:.4f}", difference_cell(row.above[figure]))
+    ]

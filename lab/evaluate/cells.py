@@ -25,11 +25,11 @@ def signed(value: float) -> str:
     return "" if math.isnan(value) else f"{value:+.4f}"
 
 
-def span(value: Interval) -> str:
+def difference_cell(value: Interval) -> str:
     """A difference with its interval."""
     return "" if math.isnan(value.mean) else str(value)
 
 
-def plain_span(value: Interval) -> str:
+def interval_cell(value: Interval) -> str:
     """A figure with its interval."""
-    return span(value).lstrip("+")
+    return difference_cell(value).lstrip("+")

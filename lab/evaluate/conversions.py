@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.evaluate.cells import plain_span, span
+from lab.evaluate.cells import difference_cell, interval_cell
 from lab.evaluate.compare import FROZEN, Interval, interval, paired
 from lab.evaluate.named_tables import NamedTable
 from lab.evaluate.prepare import PreparedStream
@@ -109,12 +109,12 @@ def conversion_table(name: str, report: ConversionReport) -> NamedTable:
     body = [
         [
             row.adapter,
-            plain_span(row.request_auc),
-            span(row.request_auc_lead),
-            plain_span(row.auc),
-            span(row.lead),
-            plain_span(row.request_auc_by_clicks),
-            plain_span(row.auc_by_clicks),
+            interval_cell(row.request_auc),
+            difference_cell(row.request_auc_lead),
+            interval_cell(row.auc),
+            difference_cell(row.lead),
+            interval_cell(row.request_auc_by_clicks),
+            interval_cell(row.auc_by_clicks),
         ]
         for row in report.rows
     ]

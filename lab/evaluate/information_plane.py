@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.evaluate.cells import number, plain_span
+from lab.evaluate.cells import interval_cell, number
 from lab.evaluate.compare import interval
 from lab.evaluate.measures import WINDOWS, mean_known
 from lab.evaluate.report import StreamReport
@@ -29,7 +29,7 @@ def information_table(streams: Sequence[StreamReport]) -> tuple[list[str], list[
             columns = ([run.compression for run in runs], [run.per_example for run in runs])
             sums = (np.mean([run.matching for run in runs]), np.mean([run.examples for run in runs]))
             body.append(
-                [stream.name, *(plain_span(interval(c)) for c in columns), *(f"{value:,.0f}" for value in sums)]
+                [stream.name, *(interval_cell(interval(c)) for c in columns), *(f"{value:,.0f}" for value in sums)]
             )
     return ["stream", "compression", "matching per example", "matching in sum", "examples"], body
 

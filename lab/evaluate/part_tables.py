@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lab.evaluate.cells import span
+from lab.evaluate.cells import difference_cell
 from lab.evaluate.named_tables import Cells, NamedTable
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL
 from lab.evaluate.report import EvaluationReport
@@ -33,10 +33,10 @@ def _parts(report: EvaluationReport) -> tuple[list[str], Cells]:
         [
             ALL_ADAPTERS[name].part or "the kernel",
             ALL_ADAPTERS[name].about,
-            span(report.request_leads[name]),
-            span(report.request_against_kernel[name]) if name in report.request_against_kernel else "",
-            span(report.leads[name]),
-            span(report.against_kernel[name]) if name in report.against_kernel else "",
+            difference_cell(report.request_leads[name]),
+            difference_cell(report.request_against_kernel[name]) if name in report.request_against_kernel else "",
+            difference_cell(report.leads[name]),
+            difference_cell(report.against_kernel[name]) if name in report.against_kernel else "",
             f"{costs[name].parameters:,}",
             f"{costs[name].cpu_s_per_100k:.1f}",
         ]
@@ -58,5 +58,8 @@ def _ablations(report: EvaluationReport) -> list[str]:
 def _parts_by_stream(report: EvaluationReport, figure: str) -> tuple[list[str], Cells]:
     """The streams on which the kernel gets worse without each part; `figure` is a row's lead over the kernel."""
     rows = [{row.adapter: row for row in stream.rows} for stream in report.streams]
-    body = [[name, *(span(getattr(of_stream[name], figure)) for of_stream in rows)] for name in _ablations(report)]
+    body = [
+        [name, *(difference_cell(getattr(of_stream[name], figure)) for of_stream in rows)]
+        for name in _ablations(report)
+    ]
     return ["adapter", *(stream.name for stream in report.streams)], body

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lab.evaluate.cells import plain_span
+from lab.evaluate.cells import interval_cell
 from lab.evaluate.named_tables import NamedTable
 from lab.evaluate.slices import FIGURES
 
@@ -22,5 +22,7 @@ def slice_tables(stream: StreamReport) -> Iterator[NamedTable]:
     title = f"{stream.name}: slices by what pretraining saw of item and user, and what was asked"
     yield title, ["slice", "examples", "requests with both labels"], sizes
     for figure, words in FIGURES.items():
-        body = [[row.adapter, *(plain_span(getattr(row.slices[name], figure)) for name in held)] for row in stream.rows]
+        body = [
+            [row.adapter, *(interval_cell(getattr(row.slices[name], figure)) for name in held)] for row in stream.rows
+        ]
         yield f"{stream.name}: {words} by slice", ["adapter", *held], body

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from lab.evaluate.bootstrap import FIGURES
-from lab.evaluate.cells import number, plain_span, signed, span
+from lab.evaluate.cells import difference_cell, interval_cell, number, signed
 from lab.evaluate.compare import FROZEN
 from lab.evaluate.conversions import conversion_table
 from lab.evaluate.goals import NOT_RUN, Goal, goals
@@ -91,7 +91,7 @@ def _title(stream: StreamReport) -> str:
 def _ranking(report: EvaluationReport) -> tuple[list[str], Cells]:
     means = [report.request_leads, *([report.script_request_leads] if _scripts_among_others(report) else [])]
     body = [
-        [name, *_leads(report, name, "request_auc_lead"), *(span(mean[name]) for mean in means)]
+        [name, *_leads(report, name, "request_auc_lead"), *(difference_cell(mean[name]) for mean in means)]
         for name in report.plan["adapters"]
     ]
     best = _head_room([s.oracle_request_auc - _frozen(s).request_auc.mean for s in report.streams], len(means))
@@ -138,8 +138,8 @@ def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
         [
             name,
             *_leads(report, name, "lead"),
-            *(span(mean[name]) for mean in means),
-            span(report.against_full[name]) if name in report.against_full else "",
+            *(difference_cell(mean[name]) for mean in means),
+            difference_cell(report.against_full[name]) if name in report.against_full else "",
             f"{costs[name].parameters:,}",
             f"{costs[name].cpu_s_per_100k:.1f}",
             f"{costs[name].state_bytes / 1e3:,.0f}",
@@ -163,20 +163,20 @@ def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
     body = [
         [
             row.adapter,
-            plain_span(row.request_auc),
-            span(row.request_auc_lead),
+            interval_cell(row.request_auc),
+            difference_cell(row.request_auc_lead),
             number(row.ndcg_5.mean),
             number(row.ndcg_10.mean),
-            plain_span(row.auc),
-            span(row.lead),
-            span(row.windowed_lead),
-            span(row.against_full),
+            interval_cell(row.auc),
+            difference_cell(row.lead),
+            difference_cell(row.windowed_lead),
+            difference_cell(row.against_full),
             number(row.log_loss),
             number(row.normalised_entropy),
             number(row.calibration, 3),
             "" if math.isnan(row.recovered) else f"{row.recovered:.0%}",
             "" if row.examples_to_half is None else f"{row.examples_to_half:,}",
-            span(row.forgetting),
+            difference_cell(row.forgetting),
         ]
         for row in stream.rows
     ]
@@ -197,7 +197,7 @@ def _oracle(stream: StreamReport, width: int) -> Cells:
 def _with_other_users(stream: StreamReport) -> tuple[list[str], Cells]:
     """Whether a difference from the kernel would hold with other users; a lower log loss is better."""
     others = [row for row in stream.rows if row.adapter != KERNEL]
-    body = [[row.adapter, *(span(row.users_against_kernel[figure]) for figure in FIGURES)] for row in others]
+    body = [[row.adapter, *(difference_cell(row.users_against_kernel[figure]) for figure in FIGURES)] for row in others]
     return ["adapter", "AUC in requests", "AUC", "log loss"], body
 
 

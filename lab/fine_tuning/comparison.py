@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
-from lab.evaluate.cells import plain_span
+from lab.evaluate.cells import interval_cell
 from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
@@ -74,5 +74,5 @@ def _cells(rows: Sequence[CurveRow]) -> list[str]:
     columns = [[row.request_auc[n] for row in rows] for n in range(len(FIRST))]
     columns += [[row.log_loss[n] for row in rows] for n in range(len(FIRST))]
     cost = sum(row.cpu_s for row in rows) / len(rows)
-    figures = [plain_span(interval(column)) for column in columns]
+    figures = [interval_cell(interval(column)) for column in columns]
     return [rows[0].way, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]

@@ -14,7 +14,7 @@ from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.trials import run_trials
 from lab.queries.table import QueryReport, markdown, report_of, sentences, tables
-from lab.queries.trial import BOTH, BY, QueryTrial, read_by, try_queries, ways_to_read
+from lab.queries.trial import BOTH, BY, QueryTrial, read_by, run_query_trial, ways_to_read
 from lab.streams import search_suite
 from lab.streams.sources import NamedStreams, Source, choose
 from model.backbone.schema import BackboneRefused
@@ -59,16 +59,16 @@ def _ensure_fits(backbone: BackboneConfig) -> None:
 def _sources(order: ComparisonOptions) -> list[Source]:
     """The streams that are named, or the scripts whose users ask for something."""
     named = [order.streams] if order.streams else [NamedStreams(script=Path(name)) for name in search_suite()]
-    return [source for one in named for source in choose(one, quick=order.quick)]
+    return [source for stream_name in named for source in choose(stream_name, quick=order.quick)]
 
 
 def execute(plan: Plan, console: Console, processes: int) -> list[QueryTrial]:
     """Every variant on every stream and seed, in the order of streams, then variants, then seeds."""
     first = plan.seeds[0]
-    variants = [(one, by) for one in plan.sources for by in ways_to_read(one.open(first, plan.cache_dir))]
+    variants = [(source, by) for source in plan.sources for by in ways_to_read(source.open(first, plan.cache_dir))]
     tasks = [(source, seed, by) for seed in plan.seeds for source, by in variants]
-    tried = run_trials(
-        plan, try_queries, tasks, processes, console, title="backbones", note=lambda one: f": query by {one.by}"
+    trials = run_trials(
+        plan, run_query_trial, tasks, processes, console, title="backbones", note=lambda trial: f": query by {trial.by}"
     )
     streams, ways = [source.name for source in plan.sources], list(BY)
-    return sorted(tried, key=lambda one: (streams.index(one.stream), ways.index(one.by), one.seed))
+    return sorted(trials, key=lambda trial: (streams.index(trial.stream), ways.index(trial.by), trial.seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.evaluate.cells import plain_span, span
+from lab.evaluate.cells import difference_cell, interval_cell
 from lab.evaluate.compare import Interval, interval, paired
 from lab.evaluate.named_tables import NamedTable
 from lab.queries.relevance import TOWER, WAYS, RelevanceMeasures
@@ -53,8 +53,8 @@ def relevance_table(stream: str, rows: Sequence[RelevanceRow]) -> Iterator[Named
 
 def _cells(row: RelevanceRow) -> Iterator[str]:
     for name in _FIGURES:
-        yield plain_span(row.figures[name])
-        yield "" if row.way == TOWER else span(row.tower_above[name])
+        yield interval_cell(row.figures[name])
+        yield "" if row.way == TOWER else difference_cell(row.tower_above[name])
 
 
 def relevance_sentences(rows: Sequence[RelevanceRow]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.evaluate.cells import plain_span, span
+from lab.evaluate.cells import difference_cell, interval_cell
 from lab.evaluate.compare import Interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.plan import KERNEL
@@ -50,20 +50,20 @@ class QueryReport:
         return data
 
 
-def report_of(tried: Sequence[QueryTrial], gating: str) -> QueryReport:
+def report_of(trials: Sequence[QueryTrial], gating: str) -> QueryReport:
     """The report on the trials of all streams, seeds and variants, in any order."""
-    variants = dict.fromkeys((one.stream, one.by) for one in tried)
-    runs = {key: {t.seed: t for t in tried if (t.stream, t.by) == key} for key in variants}
+    variants = dict.fromkeys((trial.stream, trial.by) for trial in trials)
+    runs = {key: {t.seed: t for t in trials if (t.stream, t.by) == key} for key in variants}
     rows = [
-        _row(own, runs[stream, NONE], arm, runs[stream, BOTH] if by == JUDGED else None)
-        for (stream, by), own in runs.items()
-        for arm in next(iter(own.values())).arms
+        _row(of_variant, runs[stream, NONE], arm, runs[stream, BOTH] if by == JUDGED else None)
+        for (stream, by), of_variant in runs.items()
+        for arm in next(iter(of_variant.values())).arms
         if arm != ORACLE or by == NONE  # it is the same whatever the backbone reads
     ]
-    judged = {stream: {seed: one.relevance for seed, one in own.items()} for (stream, by), own in runs.items()
-              if by == JUDGED}  # fmt: skip
+    of_judged = {stream: of_variant for (stream, by), of_variant in runs.items() if by == JUDGED}
+    judged = {stream: {seed: trial.relevance for seed, trial in of.items()} for stream, of in of_judged.items()}
     relevance = [row for stream, measures in judged.items() for row in relevance_rows(stream, measures)]
-    return QueryReport(tuple(sorted({one.seed for one in tried})), gating, tuple(rows), tuple(relevance))
+    return QueryReport(tuple(sorted({trial.seed for trial in trials})), gating, tuple(rows), tuple(relevance))
 
 
 def _row(
@@ -73,9 +73,15 @@ def _row(
     both: Mapping[int, QueryTrial] | None,
 ) -> QueryRow:
     first = next(iter(runs.values()))
-    own, none = ({seed: one.arms[arm] for seed, one in of.items()} for of in (runs, without))
-    above_both = {} if both is None else slice_figures(own, above={seed: one.arms[arm] for seed, one in both.items()})
-    sizes, figures, above = slice_sizes(own), slice_figures(own), slice_figures(own, above=none)
+    of_variant, without_query = ({seed: trial.arms[arm] for seed, trial in of.items()} for of in (runs, without))
+    above_both = (
+        {} if both is None else slice_figures(of_variant, above={seed: trial.arms[arm] for seed, trial in both.items()})
+    )
+    sizes, figures, above = (
+        slice_sizes(of_variant),
+        slice_figures(of_variant),
+        slice_figures(of_variant, above=without_query),
+    )
     return QueryRow(first.stream, first.by, arm, sizes, figures, above, above_both)
 
 
@@ -97,7 +103,10 @@ def tables(report: QueryReport) -> Iterator[NamedTable]:
 def _joint(stream: str, rows: Sequence[QueryRow]) -> NamedTable:
     """What learning relevance changes for clicks."""
     head = ["arm", *(f"{words}, {name}" for words in FIGURES.values() for name in SLICES)]
-    body = [[row.arm, *(span(row.above_both[figure][name]) for figure in FIGURES for name in SLICES)] for row in rows]
+    body = [
+        [row.arm, *(difference_cell(row.above_both[figure][name]) for figure in FIGURES for name in SLICES)]
+        for row in rows
+    ]
     return f"{stream}: clicks with relevance learned too, above the same backbone without", head, body
 
 
@@ -105,7 +114,7 @@ def _cells(row: QueryRow, figure: str) -> list[str]:
     cells = ["", ORACLE] if row.arm == ORACLE else [row.by, row.arm]
     for name in SLICES:
         above = row.above_none[figure][name] if row.by != NONE else Interval(float("nan"), float("nan"))
-        cells += [plain_span(row.figures[figure][name]), span(above)]
+        cells += [interval_cell(row.figures[figure][name]), difference_cell(above)]
     return cells
 
 
@@ -131,7 +140,7 @@ def sentences(report: QueryReport) -> Iterator[str]:
 
 def _with_significance(value: Interval) -> str:
     if np.isnan(value.half_width):
-        return f"{span(value) or 'unknown'} (one seed tells no interval)"
+        return f"{difference_cell(value) or 'unknown'} (one seed tells no interval)"
     return f"{value} ({'better' if value.low > 0 else 'worse' if value.high < 0 else 'no significant difference'})"
 
 

@@ -61,7 +61,7 @@ def ways_to_read(stream: Stream) -> list[str]:
     return [by for by in BY if by != JUDGED or stream.judges]
 
 
-def try_queries(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
+def run_query_trial(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
     """Pretrains and plays one variant, or reads it from the plan's folder."""
     limit_threads()
     plan = replace(plan, config=replace(plan.config, backbone=read_by(plan.config.backbone, by)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.evaluate.cells import plain_span, span
+from lab.evaluate.cells import difference_cell, interval_cell
 from lab.evaluate.compare import Interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.slices import FIGURES, SLICES, slice_figures, slice_sizes
@@ -116,7 +116,7 @@ def _above_frozen(row: TextModelRow, held: Sequence[str]) -> Iterator[list[str]]
 
 def _cells(row: TextModelRow, figure: str, held: Sequence[str]) -> list[str]:
     """The figure itself for items known by id, the difference from it for others."""
-    cell = plain_span if row.by == "id" else span
+    cell = interval_cell if row.by == "id" else difference_cell
     values = (row.figures if row.by == "id" else row.above_id)[figure]
     return [row.by, row.model, *(cell(values[name]) for name in held)]
 

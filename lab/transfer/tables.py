@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lab.evaluate.cells import plain_span
+from lab.evaluate.cells import interval_cell
 from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.transfer.scoring import TransferRow
@@ -35,7 +35,7 @@ def tables(rows: Sequence[TransferRow]) -> Iterator[NamedTable]:
 
 
 def _cells(rows: Sequence[TransferRow]) -> list[str]:
-    figures = [plain_span(interval([getattr(row, figure) for row in rows])) for figure in FIGURES]
+    figures = [interval_cell(interval([getattr(row, figure) for row in rows])) for figure in FIGURES]
     cost = sum(row.cpu_s for row in rows) / len(rows)
     return [rows[0].way, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]
 

@@ -120,11 +120,11 @@ class ArmScorer:
     def _controls(self, user_id: str) -> bool:
         return self._control.share > 0 and self._control.draw(user_id).control
 
-    def score(self, asked: ScoringContext, items: list[str], group: str) -> Generator[None, None, ScoredArms]:
+    def score(self, context: ScoringContext, items: list[str], group: str) -> Generator[None, None, ScoredArms]:
         """Scores `items` by both arms, pausing before each slice if there are several."""
         # One reference for the whole request, so that a swap affects only later requests (docs/decisions/0041).
         active = self._kernels.current(group)
-        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(asked.user_id) else "live"
+        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(context.user_id) else "live"
         parts: list[Represented] = []
         lives: list[NDArray[np.float32]] = []
         cvrs: list[NDArray[np.float32]] = []
@@ -133,7 +133,11 @@ class ArmScorer:
                 yield
             with torch.inference_mode():
                 part = self._encoder.represent(
-                    asked.user_id, items[start : start + SLICE_CANDIDATES], asked.domain, asked.time, asked.query
+                    context.user_id,
+                    items[start : start + SLICE_CANDIDATES],
+                    context.domain,
+                    context.time,
+                    context.query,
                 )
                 parts.append(part)
                 if active.kernel is not None:
@@ -142,20 +146,20 @@ class ArmScorer:
         represented = Represented.joined(parts)
         finite = represented.finite()
         if not bool(finite.all()):
-            items, represented = self._left_out(asked, items, represented, finite)
+            items, represented = self._left_out(context, items, represented, finite)
         frozen, who = _array(represented.frozen_logit), (group, active.version, "non_finite_scores")
         live, sound = _kept(lives, finite)
         if not sound:
-            self._kernels.discard(*who, f"user {asked.user_id!r} got no finite score")
+            self._kernels.discard(*who, f"user {context.user_id!r} got no finite score")
         if live is None or not sound:
             return ScoredArms(items, represented, frozen, frozen, 0, arm)
         cvr, sound = _kept(cvrs, finite)
         if not sound:
-            self._kernels.discard_conversions(*who, f"user {asked.user_id!r} got no finite conversion probability")
+            self._kernels.discard_conversions(*who, f"user {context.user_id!r} got no finite conversion probability")
         return ScoredArms(items, represented, frozen, live, active.version, arm, cvr if sound else None)
 
     def _left_out(
-        self, asked: ScoringContext, items: list[str], represented: Represented, finite: Tensor
+        self, context: ScoringContext, items: list[str], represented: Represented, finite: Tensor
     ) -> tuple[list[str], Represented]:
         """The rows with finite values. One bad row must not cost the others their answer, nor be blamed on the
         kernel."""
@@ -165,7 +169,7 @@ class ArmScorer:
             log.error(
                 "the backbone gives user %r and %d of %d candidates no finite representation or score (%s and so on): "
                 "they are left out of the answer; look at their features and at the backbone",
-                *(asked.user_id, len(bad), len(items), ", ".join(bad[:3])),
+                *(context.user_id, len(bad), len(items), ", ".join(bad[:3])),
             )
         return [item for item, good in zip(items, kept, strict=True) if good], represented.rows(finite)
 

@@ -132,8 +132,8 @@ class Scorer:
     def warm_up(self, items: list[str]) -> None:
         """Runs one request per group through all steps, without adding to the score windows."""
         for group in self._groups:
-            asked = ScoringContext("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
-            arms = _finished(self._arms.score(asked, items, group))
+            context = ScoringContext("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
+            arms = _finished(self._arms.score(context, items, group))
             if arms.items:
                 self._kernels.look_at(group, arms.represented.inputs, arms.represented.conversion_inputs)
 
@@ -164,8 +164,8 @@ class Scorer:
         # Refusals first; docs/decisions/0043 says what a request may be.
         candidates = self._candidates(request)
         domain, group = self._domain(request)
-        asked = ScoringContext(request.user_id, domain, time, self._query(request, group) if query is None else query)
-        arms = yield from self._arms.score(asked, candidates, group)
+        context = ScoringContext(request.user_id, domain, time, self._query(request, group) if query is None else query)
+        arms = yield from self._arms.score(context, candidates, group)
         items = self._scorable(arms)
         ranking = self._blend.rank(arms.served, arms.cvr, arms.relevance)
         self.windows[group, "frozen"].add(probability(arms.frozen))

@@ -19,7 +19,7 @@ from lab.evaluate.plan import KERNEL, make_plan
 from lab.evaluate.slices import REQUEST_SLICES, PretrainingCounts, SliceMeasures
 from lab.queries.command import run_queries
 from lab.queries.table import markdown, report_of, sentences
-from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial, try_queries
+from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial, run_query_trial
 from lab.streams import RealItems, StreamError
 from lab.streams.sources import NamedStreams, Source
 from model.backbone.schema import BackboneRefused
@@ -92,14 +92,14 @@ def test_a_trial_runs_both_arms_and_is_computed_once(monkeypatch: pytest.MonkeyP
     source = Source("search", script=searching)
     plan = make_plan([source], (KERNEL,), 1, tmp_path, tmp_path, quick=False, kernel=SMALL_KERNEL)
     plan = replace(plan, config=CONFIG)
-    none, both = (try_queries(plan, source, 0, by) for by in (NONE, "both"))
+    none, both = (run_query_trial(plan, source, 0, by) for by in (NONE, "both"))
     for made in (none, both):
         assert set(made.arms) == {FROZEN, KERNEL, ORACLE}
         whole, search, recommendation = (made.arms[FROZEN][name].examples for name in SLICES)
         assert whole == search + recommendation and min(search, recommendation) > 1_000
     assert none.arms[ORACLE] == both.arms[ORACLE]
     assert none.arms[FROZEN][SEARCH] != both.arms[FROZEN][SEARCH]
-    assert try_queries(plan, source, 0, "both") == both
+    assert run_query_trial(plan, source, 0, "both") == both
     assert json.loads(next(tmp_path.glob("work/**/queries-*.json")).read_text())["by"] in {NONE, "both"}
     assert both.arms[ORACLE][ALL].request_auc > both.arms[FROZEN][ALL].request_auc
 

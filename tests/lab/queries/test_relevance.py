@@ -24,7 +24,7 @@ from lab.queries.trial import (
     RELEVANCE_WEIGHT,
     QueryTrial,
     read_by,
-    try_queries,
+    run_query_trial,
     ways_to_read,
 )
 from lab.streams import Catalogue, RealItems
@@ -114,10 +114,10 @@ def test_a_trial_measures_relevance_on_the_judged_items_and_is_made_once(
     source = Source("search", script=searching)
     plan = make_plan([source], (KERNEL,), 1, tmp_path, tmp_path, quick=False, kernel=SMALL_KERNEL)
     plan = replace(plan, config=CONFIG)
-    made, both = (try_queries(plan, source, 0, by) for by in (JUDGED, BOTH))
+    made, both = (run_query_trial(plan, source, 0, by) for by in (JUDGED, BOTH))
     assert not both.relevance and tuple(made.relevance) == WAYS
     judged = int(0.6 * made.arms[FROZEN][SEARCH].examples)
     assert made.relevance[TOWER].judged == pytest.approx(judged, rel=0.1)
     assert made.relevance[WORDS].auc > 0.95, "the words of the genres are the judgement"
     assert made.relevance[TOWER].auc > made.relevance[COSINE].auc
-    assert try_queries(plan, source, 0, JUDGED) == made
+    assert run_query_trial(plan, source, 0, JUDGED) == made
