@@ -88,7 +88,7 @@ def test_a_sequence_encoder_is_patched_and_reads_user_histories(
     plan: Plan, stream: LoggedStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lab.fine_tuning.curve.FREEZE", {"tables grown, nothing trained": LEVELS})
-    monkeypatch.setattr("lab.fine_tuning.curve.OWN", ())
+    monkeypatch.setattr("lab.fine_tuning.curve.SCENE_METHODS", ())
     backbone = CONFIG.backbone.model_copy(update={"user_encoder": "gru4rec", "history_length": 4})
     config = replace(CONFIG, backbone=backbone)
     found = {row.way: row for row in curve(replace(plan, config=config), stream, 0, texts)}
