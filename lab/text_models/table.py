@@ -111,7 +111,7 @@ def tables(report: TextModelReport) -> Iterator[NamedTable]:
 def _above_frozen(row: TextModelRow, held: Sequence[str]) -> Iterator[list[str]]:
     for figure, words in FIGURES.items():
         values = (row.above_frozen or {})[figure]
-        yield [row.by, row.model, words, *(span(values[name]) for name in held)]
+        yield [row.by, row.model, words, *(difference_cell(values[name]) for name in held)]
 
 
 def _cells(row: TextModelRow, figure: str, held: Sequence[str]) -> list[str]:
