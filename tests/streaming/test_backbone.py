@@ -34,7 +34,10 @@ def config(tmp_path: Path) -> Config:
 
 
 def with_backbone(
-    folder: Path, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr", aspects: tuple[QueryAspect, ...] = ()
+    folder: Path,
+    tasks: Literal["ctr", "ctr_ctcvr"] = "ctr",
+    aspects: tuple[QueryAspect, ...] = (),
+    relevance_weight: float = 0.0,
 ) -> Config:
     """A configuration whose run is in `folder`, with a small backbone of these tasks and query aspects."""
     (port,) = free_ports(1)
@@ -52,8 +55,9 @@ def with_backbone(
         text_width=6,
     )
     sizes = BackboneConfig(
-        width=8, id_width=4, sparse_width=4, text_width=6, content_width=4, tasks=tasks, query_aspects=aspects
-    )
+        width=8, id_width=4, sparse_width=4, text_width=6, content_width=4, tasks=tasks, query_aspects=aspects,
+        relevance_weight=relevance_weight,
+    )  # fmt: skip
     shape = BackboneShape.of(encoder, own.domain_space().sizes)
     backbone = FoundationBackbone(sizes, shape, encoder.digest).freeze()
     save_backbone(own.backbone_dir, backbone, encoder, own.input_schema(), {})
@@ -154,6 +158,25 @@ def test_a_search_is_scored_only_by_a_backbone_that_reads_queries(tmp_path: Path
     refusing.score(asked[None], 1.0)
     with pytest.raises(RequestRefused, match="reads no query"):
         refusing.score(asked["love"], 1.0)
+
+
+def test_the_scorer_ranks_searches_by_relevance_as_configured_or_refuses_to_start(tmp_path: Path) -> None:
+    made, plain = (with_backbone(tmp_path / str(w), aspects=("words",), relevance_weight=w) for w in (1.0, 0.0))
+    made, plain = (
+        one.model_copy(update={"scorer": one.scorer.model_copy(update={"relevance_weight": 0.5})})
+        for one in (made, plain)
+    )
+    opened = open_backbone(made)
+    scorer = make_scorer(made, opened, make_kernels(made, opened), DefaultsCount())
+    home = DomainFacets("home", "unknown", "night")
+    for item in scorer.score(ScoreRequest("u", ["a", "b"], home, query="war films"), 1.0).response.scores:
+        assert isinstance(item.ctr, float) and isinstance(item.relevance, float)
+        assert item.score == pytest.approx(item.ctr * (0.5 + 0.5 * item.relevance), rel=1e-5)
+    other = open_backbone(plain)
+    with pytest.raises(
+        BackboneRefused, match=r"scorer\.relevance_weight is 0\.5, but the backbone predicts no relevance"
+    ):
+        make_scorer(plain, other, make_kernels(plain, other), DefaultsCount())
 
 
 def test_a_configuration_of_other_query_aspects_is_refused_by_its_key(tmp_path: Path) -> None:
