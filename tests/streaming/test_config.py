@@ -52,7 +52,10 @@ OTHER: dict[str, Any] = {
 }
 """Values that no rule below can make."""
 
-BESIDE = {"BACKBONE__USER_OBJECTIVE": ("BACKBONE__USER_ENCODER", "pool")}
+BESIDE = {
+    "BACKBONE__RELEVANCE_WEIGHT": ("BACKBONE__QUERY_ASPECTS", '["text"]'),
+    "BACKBONE__USER_OBJECTIVE": ("BACKBONE__USER_ENCODER", "pool"),
+}
 """A key, and another without which it is refused."""
 
 
