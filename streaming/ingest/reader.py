@@ -194,4 +194,4 @@ class _Remembering:
 
 
 def _pass_over_unreadable(consumer: KafkaConsumer, unreadable: list[UnreadableBatch]) -> None:
-    consumer._fetcher.PartitionRecords = type("PassingOver", (_PassingOver,), {"told": unreadable})
+    consumer._fetcher.PartitionRecords = type("PassingOver", (_PassingOver,), {"unreadable": unreadable})
