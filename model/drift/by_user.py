@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from model.gate.scored_examples import Doubles, ScoredExamples
-from model.gate.shares import KEYS, DecayedMass, key_of
+from model.gate.shares import KEYS, DecayedMass, key_of, numbered
 
 _HALF_LIFE = 5_000.0
 """Half-life of what a user has brought, in examples of the group."""
@@ -60,10 +60,9 @@ class UserEvidence:
 
     def weigh(self, seen: ScoredExamples) -> tuple[Doubles, Doubles]:
         """Key of each example's user and what the example weighs as evidence, 0 to 1, `(n,)` each."""
-        users = [self._key(user) for user in seen.user]
-        index: dict[int, int] = {}
-        at = np.array([index.setdefault(key, len(index)) for key in users], dtype=np.int64)[seen.request]
-        keys, size = list(index), np.bincount(at).astype(np.float64)
+        users, user_of_request = numbered(seen.user)
+        at = user_of_request[seen.request]
+        keys, size = [self._key(user) for user in users], np.bincount(at).astype(np.float64)
         self._brought.pass_by(len(at))
         each, had = self.spread * _VARIANCE, self._brought.of(keys)
         self._brought.add(keys, size)

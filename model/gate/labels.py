@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.gate.scored_examples import ScoredExamples, Strata
-from model.gate.shares import DecayedMass, key_of
+from model.gate.shares import DecayedMass, key_of, numbered
 
 Doubles = NDArray[np.float64]
 KINDS = ("few", "many", "turned")
@@ -72,14 +72,13 @@ class _Memberships:
     """
 
     def __init__(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> None:
-        index: dict[str, int] = {}
-        user_of_request = np.array([index.setdefault(user, len(index)) for user in seen.user])
+        users, user_of_request = numbered(seen.user)
         user = user_of_request[seen.request]
         by_user = np.argsort(user, kind="stable")
         self.stratum, order = np.nonzero(inside[:, seen.request[by_user]])
         self.example = by_user[order]
         self.weight: Doubles = weight[self.example]
-        pair = self.stratum * len(index) + user[self.example]
+        pair = self.stratum * len(users) + user[self.example]
         self._starts = np.flatnonzero(np.diff(pair, prepend=-1))
         self._sizes = np.diff(self._starts, append=len(pair))
         self._stratum_of_pair = self.stratum[self._starts]

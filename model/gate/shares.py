@@ -83,6 +83,13 @@ def key_of(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
+def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The distinct names in order of first occurrence, and the number of each name among them, `(k,)`."""
+    index: dict[str, int] = {}
+    numbers = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.int64)
+    return list(index), numbers
+
+
 class ShareCap:
     """Weights that keep each key of one kind (user or item) within its share."""
 
@@ -97,9 +104,8 @@ class ShareCap:
         """
         mass = self._mass
         mass.pass_by(int(examples.sum()))
-        index: dict[int, int] = {}
-        at = np.array([index.setdefault(key_of(name), len(index)) for name in names], dtype=np.int64)
-        keys, brought = list(index), np.bincount(at, examples)
+        distinct, at = numbered(names)
+        keys, brought = [key_of(name) for name in distinct], np.bincount(at, examples)
         left = self._share * max(_LEAST, mass.whole) - mass.of(keys)
         weight = np.minimum(1.0, np.maximum(left, 0.0) / brought)
         mass.add(keys, weight * brought)
