@@ -145,7 +145,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise BackboneRefused(f"no file {path}: pretrain a backbone first, or point to the folder of one") from None
+        raise BackboneRefused(
+            f"no file {path}: pretrain a backbone first (`driftline pretrain`), or point to the folder of one"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BackboneRefused(f"{path}: {error}: {DAMAGED}") from error
     if not isinstance(data, dict):
