@@ -1,4 +1,4 @@
-"""A closed-form path on its own: `frozen logit + m'[x, T, 1]` (ours; see `model.kernel.closed_path`)."""
+"""A closed-form path on its own: `frozen logit + m'[x, T, 1]` (ours; see `lab.adapters.closed_path`)."""
 
 from __future__ import annotations
 
