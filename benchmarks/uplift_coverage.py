@@ -103,7 +103,8 @@ def _share(values: NDArray[np.bool_]) -> str:
 def main() -> int:
     """Prints the coverage of the intervals by population."""
     table = Table(
-        "stream", "misses at any look", "looked at as if once", "tells an effect", "control requests until then",
+        "stream", "misses the truth at some look", "with 95 % intervals of single looks", "finds an effect",
+        "control requests until then",
         title=f"{STREAMS} streams each, up to {_LOOKS} looks, level 5 %",
     )  # fmt: skip
     for number, crowd in enumerate(CROWDS):
