@@ -146,7 +146,7 @@ class Batch:
         """Counts accepted and refused records."""
         taken = [entry.event for entry in self._entries if entry.refusal is None and entry.event is not None]
         for kind, number in Counter(map(kind_of, taken)).items():
-            metrics.EVENTS_INGESTED.labels(event=kind).inc(number)
+            metrics.ingest.EVENTS_INGESTED.labels(event=kind).inc(number)
         refused = Counter(filter(None, self.outcomes()))
         refused["unreadable"] += len(self._unreadable)
         self._letters.count(+refused)

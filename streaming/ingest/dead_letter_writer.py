@@ -71,7 +71,7 @@ class DeadLetterWriter:
     def count(self, reasons: Counter[str]) -> None:
         """Counts written letters by reason."""
         for reason, number in reasons.items():
-            metrics.DEAD_LETTERS.labels(reason=reason).inc(number)
+            metrics.ingest.DEAD_LETTERS.labels(reason=reason).inc(number)
         self._unlogged += reasons
         if self._unlogged and self._throttle.due():
             counts = ", ".join(f"{number} {reason}" for reason, number in self._unlogged.most_common())

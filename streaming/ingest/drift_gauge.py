@@ -55,8 +55,8 @@ class DriftGauge:
         """
         self._latest = {key: latest for key, latest in self._latest.items() if latest.partition in partitions}
         for name, kind in self._shown - self._latest.keys():
-            metrics.DRIFT_ANNOUNCED.remove(name, kind)
+            metrics.ingest.DRIFT_ANNOUNCED.remove(name, kind)
         for (name, kind), latest in self._latest.items():
             active = latest.active and now - latest.time <= self._keep_s
-            metrics.DRIFT_ANNOUNCED.labels(name=name, kind=kind).set(active)
+            metrics.ingest.DRIFT_ANNOUNCED.labels(name=name, kind=kind).set(active)
         self._shown = set(self._latest)

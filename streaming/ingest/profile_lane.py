@@ -97,13 +97,13 @@ class ProfileBatch:
         """Counts accepted and refused profiles."""
         taken = Counter(kind_of(profile.event) for profile in self._profiles if profile.refusal is None)
         for kind, number in taken.items():
-            metrics.EVENTS_INGESTED.labels(event=kind).inc(number)
+            metrics.ingest.EVENTS_INGESTED.labels(event=kind).inc(number)
         self._letters.count(Counter(filter(None, self.outcomes())))
 
     def _write(self, profiles: list[_P], write: Callable[[list[_P]], int], retrier: Retrier, attempt: int = 1) -> int:
         try:
             written = retrier.until_done("writing profiles", lambda: write(profiles), transient=AWAY)
-            metrics.PROFILES_OUTDATED.inc(len(profiles) - written)
+            metrics.ingest.PROFILES_OUTDATED.inc(len(profiles) - written)
             return written
         except (StoppedError, MemoryError):
             raise
@@ -212,4 +212,4 @@ class ProfileLane:
 def show_lag(lane: str, positions: dict[Any, int], ends: dict[Any, int]) -> None:
     """Sets the metric for the partitions of one lane."""
     for partition, position in positions.items():
-        metrics.INGEST_LAG.labels(lane=lane, partition=partition.partition).set(ends[partition] - position)
+        metrics.ingest.INGEST_LAG.labels(lane=lane, partition=partition.partition).set(ends[partition] - position)

@@ -69,7 +69,7 @@ def run_ingest(config: Config, stopping: threading.Event | None = None) -> int:
         return 1
     except Exception:
         log.exception("ingest ends: unexpected error")
-        metrics.TASK_FAILURES.labels(task="ingest").inc()
+        metrics.every_process.TASK_FAILURES.labels(task="ingest").inc()
         return 1
     return 0
 
@@ -83,8 +83,8 @@ class Ingest:
         self._clock = BrokerClock()
         self._routing = Routing(
             config,
-            metrics.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc,
-            lambda event: metrics.CLOCK_CORRECTED.labels(event=kind_of(event)).inc(),
+            metrics.features.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc,
+            lambda event: metrics.ingest.CLOCK_CORRECTED.labels(event=kind_of(event)).inc(),
         )
         self._retrier = Retrier(stopping)
         self._letters = DeadLetterWriter(config)
@@ -98,7 +98,7 @@ class Ingest:
         self._next_look = 0.0
         self._shown: set[int] = set()
         self._began = steady_wall()
-        metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
+        metrics.every_process.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
 
     def run(self) -> None:
         """Ingests until it is told to stop. Raises the error that ends it."""
@@ -202,10 +202,10 @@ class Ingest:
     def _show_age(self, assigned: Collection[int]) -> None:
         """Makes the age a function of the scrape time, so that it grows even if this loop stands still."""
         for partition in self._shown - set(assigned):
-            metrics.INGEST_PROGRESS_AGE.remove(str(partition))
+            metrics.ingest.INGEST_PROGRESS_AGE.remove(str(partition))
         self._shown = set(assigned)
         for partition in assigned:
-            metrics.INGEST_PROGRESS_AGE.labels(partition=partition).set_function(partial(self._age, partition))
+            metrics.ingest.INGEST_PROGRESS_AGE.labels(partition=partition).set_function(partial(self._age, partition))
 
     def _age(self, partition: int) -> float:
         read = self._progress.claims().get(partition, self._began)
@@ -213,4 +213,4 @@ class Ingest:
 
 
 def _count_default(view: str, reason: str, number: int) -> None:
-    metrics.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)
+    metrics.features.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)

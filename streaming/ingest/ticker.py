@@ -62,7 +62,7 @@ class Ticker:
                 tick = Output(partition.topic, encode_traffic(Tick(due)), partition.partition)
                 (offset,) = self._writer.write([tick])
                 idle.wrote(due, offset, time.monotonic())
-                metrics.TICKS.labels(group=group.name).inc()
+                metrics.ingest.TICKS.labels(group=group.name).inc()
 
     def mark(self, claims: Mapping[int, float], assigned: Collection[int], partitions: int) -> None:
         """Writes the claims about the own partitions of `interactions`, out of `partitions`, where a mark is due.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ UNITS = {
 """Endings of metric names, without `_total`, and their units; the first match counts. Others are plain numbers."""
 
 _TYPES: dict[type[MetricWrapperBase], str] = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
-_SECTION = re.compile(r"^# --- (.+) ---$")
-_DECLARED = re.compile(r"^([A-Z_0-9]+) = (?:Counter|Gauge|Histogram)\(")
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,11 @@ class MetricEntry:
 
 def entries() -> Iterator[MetricEntry]:
     """Every metric of the system in the order of its declaration."""
-    section = ""
-    for line in inspect.getsource(metrics).splitlines():
-        if heading := _SECTION.match(line):
-            section = heading[1]
-        elif declared := _DECLARED.match(line):
-            yield _entry(section, getattr(metrics, declared[1]))
+    for section in metrics.SECTIONS:
+        name = section.__name__.rpartition(".")[2].replace("_", " ")
+        for declared in vars(section).values():
+            if isinstance(declared, MetricWrapperBase):
+                yield _entry(name, declared)
 
 
 def as_markdown() -> str:

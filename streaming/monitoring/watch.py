@@ -55,7 +55,7 @@ class Watch:
     def failed(self, name: str, error: BaseException | None) -> None:
         """Records that task `name`, which runs elsewhere, died of `error` (None: it returned too early)."""
         cause = "it ended too early" if error is None else f"{type(error).__name__}: {error}"
-        metrics.TASK_FAILURES.labels(task=name).inc()
+        metrics.every_process.TASK_FAILURES.labels(task=name).inc()
         log.critical("background task %s died, this process ends: %s", name, cause, exc_info=error)
         with self._lock:
             first = not self._failures

@@ -104,7 +104,7 @@ class Processor:
             self._groups[partition] = asyncio.create_task(self._own(partition), name=f"own-{partition}")
         if self._start == "unassigned":
             self._start = "taking over"
-        metrics.OWNED_GROUPS.set(len(self._groups))
+        metrics.kernel_log.OWNED_GROUPS.set(len(self._groups))
 
     async def _revoked(self, _app: faust.App, revoked: Iterable[TP], **_: object) -> None:
         await self._release({tp.partition for tp in revoked if tp.topic == self._config.topics.traffic})
@@ -125,7 +125,7 @@ class Processor:
             if not isinstance(error, asyncio.CancelledError):
                 self._watch.failed(f"own-{group}", error)
             raise
-        metrics.RECOVERY_SECONDS.labels(group).set(time.monotonic() - began)
+        metrics.kernel_log.RECOVERY_SECONDS.labels(group).set(time.monotonic() - began)
         owned.commits = asyncio.create_task(self._commit_until_left(partition, owned), name=f"commits-{group}")
         owned.commits.add_done_callback(self._commits_done)
         return owned
@@ -137,7 +137,7 @@ class Processor:
 
     async def _release(self, partitions: Iterable[int]) -> None:
         tasks = [task for partition in sorted(partitions) if (task := self._groups.pop(partition, None)) is not None]
-        metrics.OWNED_GROUPS.set(len(self._groups))
+        metrics.kernel_log.OWNED_GROUPS.set(len(self._groups))
         if not tasks:
             return
         # All groups at once and within one timeout: giving up one after the other would outlast the session.
@@ -217,7 +217,7 @@ class Processor:
         log.warning("%s; this processor lets it go", error)
         self._lost[owned.machine.group] = str(error)
         del self._groups[partition]
-        metrics.OWNED_GROUPS.set(len(self._groups))
+        metrics.kernel_log.OWNED_GROUPS.set(len(self._groups))
         self._behind(self._abandon(owned))
 
     async def _abandon(self, owned: OwnedGroup) -> None:
@@ -234,7 +234,7 @@ class Processor:
         # Faust knows no end offset of a partition that was revoked during the commit.
         high = self.app.consumer.highwater(tp) if tp in self.app.consumer.assignment() else None
         if high is not None:
-            metrics.PROCESSOR_LAG.labels(owned.machine.group).set(max(0, high - owned.machine.position))
+            metrics.kernel_log.PROCESSOR_LAG.labels(owned.machine.group).set(max(0, high - owned.machine.position))
 
     def check_start(self) -> str | None:
         """For `/healthz`: what must still happen before the groups of the first assignment work; None if nothing.

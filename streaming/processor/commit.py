@@ -230,13 +230,13 @@ class GroupCommitter:
             await self._writer.write(transaction)
         except KernelLogError as error:
             reason = "fenced" if isinstance(error, OwnershipLostError) else "failed"
-            metrics.COMMITS_FAILED.labels(self._group, reason).inc()
+            metrics.kernel_log.COMMITS_FAILED.labels(self._group, reason).inc()
             raise
         return time.perf_counter() - began
 
     def _count(self, cut: Cut, transaction: Transaction, seconds: float) -> None:
-        metrics.COMMIT_SECONDS.labels(self._group).observe(seconds)
+        metrics.kernel_log.COMMIT_SECONDS.labels(self._group).observe(seconds)
         for kind, size in transaction.size.items():
-            metrics.COMMIT_BYTES.labels(self._group, kind).inc(size)
+            metrics.kernel_log.COMMIT_BYTES.labels(self._group, kind).inc(size)
         if cut.kernel is not None:
-            metrics.KERNELS_PUBLISHED.labels(self._group).inc()
+            metrics.kernel_log.KERNELS_PUBLISHED.labels(self._group).inc()

@@ -16,12 +16,12 @@ from streaming.processor.status import DriftView
 def count_decision(made: Decision) -> None:
     """Counts decisions of gate and monitor; other deciders count their own."""
     if made.by == GATE:
-        metrics.GATE_DECISIONS.labels(made.group, made.kind).inc()
+        metrics.learner.GATE_DECISIONS.labels(made.group, made.kind).inc()
     elif made.kind == VERDICT:
-        metrics.VERDICT_CHANGES.labels(made.group, made.detail["stratum"], made.detail["to"]).inc()
+        metrics.drift.VERDICT_CHANGES.labels(made.group, made.detail["stratum"], made.detail["to"]).inc()
     elif made.kind == ALARM:
         where = (made.detail[name] for name in ("stratum", "detector", "signal"))
-        metrics.DRIFT_ALARMS.labels(made.group, *where).inc()
+        metrics.drift.DRIFT_ALARMS.labels(made.group, *where).inc()
 
 
 class DriftMetrics:
@@ -36,28 +36,28 @@ class DriftMetrics:
         """Sets every metric; unknown values become NaN, as Prometheus represents them."""
         for signals, verdict in look.domains:
             for kind in VerdictKind:
-                metrics.VERDICT.labels(self._group, verdict.stratum, kind.value).set(kind is verdict.kind)
+                metrics.drift.VERDICT.labels(self._group, verdict.stratum, kind.value).set(kind is verdict.kind)
             self._export_domain(signals)
         for source in ("pretraining", "first_examples"):
-            metrics.DRIFT_REFERENCE.labels(self._group, source).set(source == look.reference)
-        metrics.TASK_FAILURES.labels("drift-monitor").inc(max(0, look.failures - self._failures))
+            metrics.drift.DRIFT_REFERENCE.labels(self._group, source).set(source == look.reference)
+        metrics.every_process.TASK_FAILURES.labels("drift-monitor").inc(max(0, look.failures - self._failures))
         self._failures = look.failures
-        metrics.MONITOR_REFUSED.labels(self._group).inc(self._new("refused", look.refused))
+        metrics.drift.MONITOR_REFUSED.labels(self._group).inc(self._new("refused", look.refused))
 
     def _export_domain(self, signals: Signals) -> None:
         labels = (self._group, signals.stratum)
-        metrics.DOMAIN_EXAMPLES.labels(*labels).inc(self._new(signals.stratum, signals.examples))
-        metrics.DOMAIN_LABEL_RATE.labels(*labels).set(signals.label_rate)
+        metrics.drift.DOMAIN_EXAMPLES.labels(*labels).inc(self._new(signals.stratum, signals.examples))
+        metrics.drift.DOMAIN_LABEL_RATE.labels(*labels).set(signals.label_rate)
         for arm, signs in signals.arms.items():
-            metrics.DOMAIN_ARM_LOG_LOSS.labels(*labels, arm).set(signs.log_loss)
-            metrics.DOMAIN_ARM_AUC.labels(*labels, arm).set(signs.auc)
-            metrics.DOMAIN_ARM_CALIBRATION.labels(*labels, arm).set(signs.calibration)
-        metrics.DOMAIN_EXPECTED_LOG_LOSS.labels(*labels).set(signals.expected_log_loss)
-        metrics.DOMAIN_EXPECTED_AUC.labels(*labels).set(signals.expected_auc)
-        metrics.DOMAIN_EXPECTED_ERROR.labels(*labels).set(signals.expected_error)
+            metrics.drift.DOMAIN_ARM_LOG_LOSS.labels(*labels, arm).set(signs.log_loss)
+            metrics.drift.DOMAIN_ARM_AUC.labels(*labels, arm).set(signs.auc)
+            metrics.drift.DOMAIN_ARM_CALIBRATION.labels(*labels, arm).set(signs.calibration)
+        metrics.drift.DOMAIN_EXPECTED_LOG_LOSS.labels(*labels).set(signals.expected_log_loss)
+        metrics.drift.DOMAIN_EXPECTED_AUC.labels(*labels).set(signals.expected_auc)
+        metrics.drift.DOMAIN_EXPECTED_ERROR.labels(*labels).set(signals.expected_error)
         for input_name, distances in signals.inputs.items():
             for distance, value in distances.items():
-                metrics.INPUT_DISTANCE.labels(*labels, input_name, distance).set(value)
+                metrics.drift.INPUT_DISTANCE.labels(*labels, input_name, distance).set(value)
 
     def _new(self, name: str, count: int) -> int:
         """The increase since the last look. After a restore the first value is the base, because it was counted

@@ -39,16 +39,16 @@ class GroupMetrics:
 
     def learned(self, learned: Learned, seconds: float) -> None:
         """Counts one micro-batch, which took `seconds` to learn."""
-        metrics.LEARN_SECONDS.labels(self.group).observe(seconds)
+        metrics.learner.LEARN_SECONDS.labels(self.group).observe(seconds)
         batch = learned.batch
         clicks = int(batch.label.sum())
-        metrics.EXAMPLES_JOINED.labels(self.group, "click").inc(clicks)
-        metrics.EXAMPLES_JOINED.labels(self.group, "no_click").inc(len(batch) - clicks)
-        metrics.EXAMPLES_LEARNED.labels(self.group).inc(len(batch))
+        metrics.join.EXAMPLES_JOINED.labels(self.group, "click").inc(clicks)
+        metrics.join.EXAMPLES_JOINED.labels(self.group, "no_click").inc(len(batch) - clicks)
+        metrics.learner.EXAMPLES_LEARNED.labels(self.group).inc(len(batch))
         self._last = batch
-        metrics.MATCHING_PROBABILITY.labels(self.group).set(learned.report.matching)
+        metrics.learner.MATCHING_PROBABILITY.labels(self.group).set(learned.report.matching)
         for arm, share in learned.report.arms.items():
-            metrics.KERNEL_TRUST.labels(self.group, arm).set(share)
+            metrics.learner.KERNEL_TRUST.labels(self.group, arm).set(share)
         logits = {
             "frozen": batch.frozen_logit,
             "live": batch.live_logit,
@@ -68,59 +68,59 @@ class GroupMetrics:
     def summarise(self, machine: GroupMachine, waiting: int) -> None:
         """Updates the gauges; called now and then, on the thread that feeds `machine`."""
         for arm, values in self._window.summary().items():
-            metrics.ARM_AUC.labels(self.group, arm).set(values["auc"])
-            metrics.ARM_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
-            metrics.ARM_CALIBRATION.labels(self.group, arm).set(values["calibration"])
-        metrics.JUDGED_LISTS.labels(self.group).set(len(self._lists))
+            metrics.learner.ARM_AUC.labels(self.group, arm).set(values["auc"])
+            metrics.learner.ARM_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
+            metrics.learner.ARM_CALIBRATION.labels(self.group, arm).set(values["calibration"])
+        metrics.learner.JUDGED_LISTS.labels(self.group).set(len(self._lists))
         for arm, values in self._lists.summary().items():
-            metrics.ARM_REQUEST_AUC.labels(self.group, arm).set(values["request_auc"])
+            metrics.learner.ARM_REQUEST_AUC.labels(self.group, arm).set(values["request_auc"])
             for at in NDCG_AT:
-                metrics.ARM_NDCG.labels(self.group, arm, str(at)).set(values[f"ndcg_{at}"])
+                metrics.learner.ARM_NDCG.labels(self.group, arm, str(at)).set(values[f"ndcg_{at}"])
         self._export_information(machine.learner)
-        metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
-        metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join.open))
-        metrics.LEARN_QUEUE.labels(self.group).set(waiting)
+        metrics.learner.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
+        metrics.join.OPEN_REQUESTS.labels(self.group).set(len(machine.join.open))
+        metrics.learner.LEARN_QUEUE.labels(self.group).set(waiting)
         self._export_uplift(machine.experiment.uplift)
-        metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
+        metrics.learner.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
         self._export_join(machine)
         self._export_gate(machine)
 
     def _export_gate(self, machine: GroupMachine) -> None:
         gate = machine.guarded.gate
-        metrics.GATE_HELD.labels(self.group).set(bool(gate.held))
-        metrics.GATE_SET_ASIDE.labels(self.group).set(int(gate.quarantine.aside.sum()))
-        metrics.GATE_WAITING.labels(self.group).set(sum(len(batch.weight) for batch in gate.waiting))
+        metrics.learner.GATE_HELD.labels(self.group).set(bool(gate.held))
+        metrics.learner.GATE_SET_ASIDE.labels(self.group).set(int(gate.quarantine.aside.sum()))
+        metrics.learner.GATE_WAITING.labels(self.group).set(sum(len(batch.weight) for batch in gate.waiting))
         for comparison, most in zip(COMPARISONS, gate.harm.evidence.max(axis=0).tolist(), strict=True):
-            metrics.GATE_EVIDENCE.labels(self.group, comparison).set(most)
+            metrics.learner.GATE_EVIDENCE.labels(self.group, comparison).set(most)
 
     def _export_join(self, machine: GroupMachine) -> None:
         group, join = self.group, machine.join
-        metrics.WATERMARK.labels(group).set(join.time.frontier)
-        metrics.FEEDBACK_UNREAD.labels(group).set(join.time.unread_s)
-        metrics.LEARNING_PAUSED.labels(group).set(join.paused)
-        metrics.JOIN_BYTES.labels(group, "open").set(join.open.bytes)
-        metrics.JOIN_BYTES.labels(group, "closed").set(join.closed.memory_bytes)
+        metrics.join.WATERMARK.labels(group).set(join.time.frontier)
+        metrics.join.FEEDBACK_UNREAD.labels(group).set(join.time.unread_s)
+        metrics.join.LEARNING_PAUSED.labels(group).set(join.paused)
+        metrics.join.JOIN_BYTES.labels(group, "open").set(join.open.bytes)
+        metrics.join.JOIN_BYTES.labels(group, "closed").set(join.closed.memory_bytes)
         for kind, delay in join.delays.take():
-            metrics.LABEL_DELAY.labels(group, kind).observe(delay)
+            metrics.join.LABEL_DELAY.labels(group, kind).observe(delay)
         for reason, count in machine.dropped.items():
-            metrics.JOIN_DROPPED.labels(group, reason).inc(self._new("dropped " + reason, count))
+            metrics.join.JOIN_DROPPED.labels(group, reason).inc(self._new("dropped " + reason, count))
         for outcome, count in machine.late_clicks.items():
-            metrics.LATE_CLICKS.labels(group, outcome).inc(self._new("late " + outcome, count))
+            metrics.join.LATE_CLICKS.labels(group, outcome).inc(self._new("late " + outcome, count))
         for when, count in machine.converting.counts.items():
-            metrics.CONVERSIONS.labels(group, when).inc(self._new("conversions " + when, count))
+            metrics.join.CONVERSIONS.labels(group, when).inc(self._new("conversions " + when, count))
         if machine.conversions is not None:
             self._export_conversions(machine.conversions)
-        metrics.AHEAD_OF_BROKER.labels(group).inc(self._new("ahead", join.ahead))
+        metrics.join.AHEAD_OF_BROKER.labels(group).inc(self._new("ahead", join.ahead))
 
     def _export_conversions(self, head: ConversionHead) -> None:
-        metrics.CONVERSION_EXAMPLES.labels(self.group).inc(self._new("conversion examples", head.learned))
-        metrics.CVR_HELD.labels(self.group).set(bool(head.gate.held))
-        metrics.CVR_SET_ASIDE.labels(self.group).set(int(head.gate.quarantine.aside.sum()))
+        metrics.join.CONVERSION_EXAMPLES.labels(self.group).inc(self._new("conversion examples", head.learned))
+        metrics.join.CVR_HELD.labels(self.group).set(bool(head.gate.held))
+        metrics.join.CVR_SET_ASIDE.labels(self.group).set(int(head.gate.quarantine.aside.sum()))
         if len(head.window):
-            metrics.CVR_RATE.labels(self.group).set(head.window.label_rate)
+            metrics.join.CVR_RATE.labels(self.group).set(head.window.label_rate)
         for arm, values in head.window.summary().items():
-            metrics.CVR_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
-            metrics.CVR_AUC.labels(self.group, arm).set(values["auc"])
+            metrics.join.CVR_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
+            metrics.join.CVR_AUC.labels(self.group, arm).set(values["auc"])
 
     def _new(self, name: str, count: int) -> int:
         """The increase of a count since the last call; a recovery restarts it at zero."""
@@ -133,26 +133,26 @@ class GroupMetrics:
             return
         users, requests = uplift.users(), uplift.requests()
         for arm in users:
-            metrics.UPLIFT_USERS.labels(self.group, arm).set(users[arm])
-            metrics.UPLIFT_REQUESTS.labels(self.group, arm).set(requests[arm])
+            metrics.learner.UPLIFT_USERS.labels(self.group, arm).set(users[arm])
+            metrics.learner.UPLIFT_REQUESTS.labels(self.group, arm).set(requests[arm])
         for effect in uplift.look.effects if uplift.look is not None else ():
-            metrics.UPLIFT.labels(self.group, effect.ratio).set(effect.live - effect.frozen)
+            metrics.learner.UPLIFT.labels(self.group, effect.ratio).set(effect.live - effect.frozen)
             if effect.low is not None and effect.high is not None:
-                metrics.UPLIFT_LOW.labels(self.group, effect.ratio).set(effect.low)
-                metrics.UPLIFT_HIGH.labels(self.group, effect.ratio).set(effect.high)
+                metrics.learner.UPLIFT_LOW.labels(self.group, effect.ratio).set(effect.low)
+                metrics.learner.UPLIFT_HIGH.labels(self.group, effect.ratio).set(effect.high)
 
     def _export_information(self, learner: Learner) -> None:
         """What the kernel keeps of the representation, what it has learned, and what it now learns, in nats."""
         compression = learner.start.compression
-        metrics.COMPRESSION_NATS_KEPT.labels(self.group).set(compression.nats_kept)
-        metrics.COMPRESSION_NATS_RELEVANT.labels(self.group).set(compression.nats_relevant)
-        metrics.MATCHING_NATS.labels(self.group).set(learner.nats())
+        metrics.learner.COMPRESSION_NATS_KEPT.labels(self.group).set(compression.nats_kept)
+        metrics.learner.COMPRESSION_NATS_RELEVANT.labels(self.group).set(compression.nats_relevant)
+        metrics.learner.MATCHING_NATS.labels(self.group).set(learner.nats())
         if self._last is None:
             return
         gain, domain = learner.gain(self._last).numpy(), self._last.domain.numpy()
-        metrics.MATCHING_GAIN_NATS.labels(self.group).set(float(gain.mean()))
+        metrics.learner.MATCHING_GAIN_NATS.labels(self.group).set(float(gain.mean()))
         for column, facet in enumerate(FACETS):
             for index in np.unique(domain[:, column]):
                 mean = float(gain[domain[:, column] == index].mean())
                 value = self._space.values[facet][index]
-                metrics.MATCHING_FACET_GAIN_NATS.labels(self.group, facet, value).set(mean)
+                metrics.learner.MATCHING_FACET_GAIN_NATS.labels(self.group, facet, value).set(mean)

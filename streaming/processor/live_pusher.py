@@ -90,7 +90,7 @@ class LivePusher:
             if rows:
                 self._push_all(rows)
         except Exception as error:  # noqa: BLE001 - any failure of the store is logged, counted and retried
-            metrics.FEATURE_PUSH_FAILED.inc()
+            metrics.features.FEATURE_PUSH_FAILED.inc()
             self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"
             log.error("%s; trying again in %.0f s", self._problem, _RETRY_S)
             with self._lock:
@@ -103,7 +103,7 @@ class LivePusher:
         return True
 
     def _push_all(self, rows: Mapping[tuple[str, str, str], LiveRow]) -> None:
-        with metrics.FEATURE_PUSH_SECONDS.time():
+        with metrics.features.FEATURE_PUSH_SECONDS.time():
             for scope in sorted({key[0] for key in rows}):
                 if scope in self._dropped:
                     continue

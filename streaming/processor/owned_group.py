@@ -178,9 +178,9 @@ class GroupLoader:
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:
         group = machine.group
         if stored.unreadable:
-            metrics.JOIN_DROPPED.labels(group, "unreadable_row").inc(stored.unreadable)
+            metrics.join.JOIN_DROPPED.labels(group, "unreadable_row").inc(stored.unreadable)
         for sentence in stored.chosen.refused:
-            metrics.SNAPSHOTS_REFUSED.labels(group).inc()
+            metrics.kernel_log.SNAPSHOTS_REFUSED.labels(group).inc()
             log.error("%s; going on without it", sentence)
         cut = stored.chosen.cut
         if cut is None:
@@ -191,7 +191,7 @@ class GroupLoader:
         snapshot = decode_snapshot(cut.snapshot, group=group, fingerprint=self._opened.backbone.fingerprint)
         another = another_log(cut, snapshot, stored.traffic)
         if another is not None:
-            metrics.JOIN_DROPPED.labels(group, "lost_with_topic").inc(len(snapshot.pending))
+            metrics.join.JOIN_DROPPED.labels(group, "lost_with_topic").inc(len(snapshot.pending))
             log.error(
                 "group %s: %s; what was learned is kept, what waited for its label is lost (%d labelled requests and "
                 "all open ones), and learning goes on from offset %d",

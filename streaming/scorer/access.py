@@ -145,7 +145,7 @@ def _no_entry(authorization: str) -> RequestRefused:
 
 
 def _count(name: str, outcome: str) -> None:
-    metrics.HTTP_CALLS.labels(key=name, outcome=outcome).inc()
+    metrics.scorer.HTTP_CALLS.labels(key=name, outcome=outcome).inc()
 
 
 class CallRate:

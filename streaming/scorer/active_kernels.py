@@ -160,7 +160,7 @@ class ActiveKernels:
             self._groups[group].published = published
             self._decide(group, at_start=at_start)
         if published.info is not None:
-            metrics.KERNELS_TAKEN.labels(group=group).inc()
+            metrics.scorer.KERNELS_TAKEN.labels(group=group).inc()
 
     # --- operator's orders ---
 
@@ -277,7 +277,7 @@ class ActiveKernels:
         newest, examples = info.newest_event_time, info.examples
         self.swaps.append(HotSwap(group, info.version, newest, now, fresh, examples, at_start, ordered))
         if not at_start and not ordered:
-            metrics.FRESHNESS_SECONDS.labels(group=group).observe(fresh)
+            metrics.scorer.FRESHNESS_SECONDS.labels(group=group).observe(fresh)
         log.log(
             logging.INFO if at_start else logging.DEBUG,
             "group %s: kernel %d taken, %d examples, %.3f s fresh",
@@ -286,13 +286,13 @@ class ActiveKernels:
 
     def _show(self, group: str) -> None:
         state = self.state(group)
-        metrics.KERNEL_VERSION.labels(group=group).set(state.version)
-        metrics.KERNEL_PINNED.labels(group=group).set(state.pinned or 0)
-        metrics.KERNEL_FROZEN.labels(group=group).set(state.frozen)
+        metrics.scorer.KERNEL_VERSION.labels(group=group).set(state.version)
+        metrics.scorer.KERNEL_PINNED.labels(group=group).set(state.pinned or 0)
+        metrics.scorer.KERNEL_FROZEN.labels(group=group).set(state.frozen)
 
     def _refuse(self, group: str, reason: str, detail: str) -> None:
         known = group in self._groups
-        metrics.KERNELS_REFUSED.labels(group=group if known else "unknown", reason=reason).inc()
+        metrics.scorer.KERNELS_REFUSED.labels(group=group if known else "unknown", reason=reason).inc()
         self.refusals.append(KernelRefusal(group if known else "unknown", reason, detail, self.clock()))
         log.error(
             "kernel refused for group %s (%s): %s; kernel %s is in use",

@@ -41,7 +41,8 @@ from streaming.scorer.schema import (
 _score_decoder = msgspec.json.Decoder(ScoreRequest)
 _NOT_READY = "not_ready"
 _outcomes = {
-    name: metrics.SCORE_REQUESTS.labels(outcome=name) for name in ("ok", "refused", "not_ready", "aborted", "failed")
+    name: metrics.scorer.SCORE_REQUESTS.labels(outcome=name)
+    for name in ("ok", "refused", "not_ready", "aborted", "failed")
 }
 
 
@@ -138,8 +139,8 @@ class Endpoints:
             _outcomes[_outcome(error)].inc()
             raise
         _outcomes["ok"].inc()
-        metrics.SCORE_CANDIDATES.observe(candidates)
-        metrics.SCORE_SECONDS.observe(time.perf_counter() - began)
+        metrics.scorer.SCORE_CANDIDATES.observe(candidates)
+        metrics.scorer.SCORE_SECONDS.observe(time.perf_counter() - began)
         return response
 
     async def _score(self, request: Request) -> tuple[Response, int]:

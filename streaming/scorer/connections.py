@@ -44,7 +44,7 @@ class Connections:
             # The new connection has waited least, so it is closed only if all others are being answered.
             longest = next(iter(self._waiting), connection)
             longest.give_up("too_many")
-        metrics.CONNECTIONS.set(len(self._all))
+        metrics.scorer.CONNECTIONS.set(len(self._all))
 
     def waits(self, connection: BoundedProtocol) -> None:
         """Notes that a connection waits for its client, unless it does so already."""
@@ -58,7 +58,7 @@ class Connections:
         """Removes a closed connection."""
         self._all.discard(connection)
         self._waiting.pop(connection, None)
-        metrics.CONNECTIONS.set(len(self._all))
+        metrics.scorer.CONNECTIONS.set(len(self._all))
 
     def protocol(self, **given: Any) -> BoundedProtocol:
         """The protocol of a new connection; uvicorn calls this."""
@@ -148,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @staticmethod
     def _count(reason: str) -> None:
-        metrics.CONNECTIONS_DROPPED.labels(reason=reason).inc()
+        metrics.scorer.CONNECTIONS_DROPPED.labels(reason=reason).inc()
 
     def _wait_for_client(self) -> None:
         if self._timer is None:

@@ -164,7 +164,7 @@ class ImpressionLog:
             self._idle.set()
 
     def _lost(self, reason: str, count: int) -> None:
-        metrics.IMPRESSIONS_LOST.labels(reason=reason).inc(count)
+        metrics.scorer.IMPRESSIONS_LOST.labels(reason=reason).inc(count)
         self._lost_unlogged[reason] = self._lost_unlogged.get(reason, 0) + count
         self._log_lost()
 

@@ -76,7 +76,7 @@ class DefaultsCount:
 
     def __call__(self, view: str, reason: str, number: int = 1) -> None:
         if self._on:
-            metrics.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)
+            metrics.features.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)
 
 
 def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, count: DefaultsCount) -> Scorer:

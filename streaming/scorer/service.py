@@ -120,10 +120,10 @@ class ScorerService:
         )
 
     def _observe(self) -> None:
-        metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
+        metrics.every_process.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
         for (group, arm), window in self._scorer.windows.items():
-            metrics.SCORE_MEAN.labels(group=group, arm=arm).set_function(window.mean)
-            metrics.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
+            metrics.scorer.SCORE_MEAN.labels(group=group, arm=arm).set_function(window.mean)
+            metrics.scorer.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
 
     async def start(self) -> None:
         """Begins to start in the background; `missing` says what must still happen."""

@@ -135,7 +135,7 @@ def test_the_code_of_every_part_of_the_work_is_in_the_key() -> None:
         "features/live/table.py",
         "features/text.py",
         "model/kernel/learner.py",
-        "model/config.py",
+        "model/config/backbone.py",
     }
 
 

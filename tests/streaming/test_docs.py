@@ -53,7 +53,7 @@ def test_every_environment_variable_a_page_names_exists(page: str) -> None:
 
 
 def test_every_metric_a_page_names_exists() -> None:
-    assert metrics.TASK_FAILURES in REGISTRY._collector_to_names
+    assert metrics.every_process.TASK_FAILURES in REGISTRY._collector_to_names
     declared = {name for name in REGISTRY._names_to_collectors if name.startswith("driftline_")}
     for page, text in PAGES.items():
         assert set(re.findall(r"\bdriftline_\w+", text)) <= declared, page

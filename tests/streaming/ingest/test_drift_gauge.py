@@ -30,9 +30,9 @@ EVENTS = st.lists(
 
 @pytest.fixture(autouse=True)
 def clean_metric() -> Iterator[None]:
-    metrics.DRIFT_ANNOUNCED.clear()
+    metrics.ingest.DRIFT_ANNOUNCED.clear()
     yield
-    metrics.DRIFT_ANNOUNCED.clear()
+    metrics.ingest.DRIFT_ANNOUNCED.clear()
 
 
 def shown(name: str = "sale", kind: str = "campaign") -> float | None:
@@ -40,7 +40,7 @@ def shown(name: str = "sale", kind: str = "campaign") -> float | None:
 
 
 def all_shown() -> dict[tuple[str, str], float]:
-    samples = [sample for metric in metrics.DRIFT_ANNOUNCED.collect() for sample in metric.samples]
+    samples = [sample for metric in metrics.ingest.DRIFT_ANNOUNCED.collect() for sample in metric.samples]
     return {(sample.labels["name"], sample.labels["kind"]): sample.value for sample in samples}
 
 
@@ -80,11 +80,11 @@ def test_a_late_announcement_changes_nothing() -> None:
 @given(EVENTS)
 def test_records_that_are_read_again_change_nothing(events: list[DriftEvent]) -> None:
     events.sort(key=lambda event: event.time)
-    metrics.DRIFT_ANNOUNCED.clear()
+    metrics.ingest.DRIFT_ANNOUNCED.clear()
     gauge_of(*events).show(10.0, {0})
     once = all_shown()
     for again in range(len(events) + 1):
-        metrics.DRIFT_ANNOUNCED.clear()
+        metrics.ingest.DRIFT_ANNOUNCED.clear()
         gauge_of(*events, *events[again:]).show(10.0, {0})
         assert all_shown() == once
 

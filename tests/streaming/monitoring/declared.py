@@ -1,4 +1,4 @@
-"""What the metrics module declares, and what expressions name of it."""
+"""What the metrics package declares, and what expressions name of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def declared() -> dict[str, set[str]]:
         for name in samples:
             if name.startswith("driftline_"):
                 names[name] = set(getattr(collector, "_labelnames", ()))
-    assert metrics.FRESHNESS_SECONDS in REGISTRY._collector_to_names
+    assert metrics.scorer.FRESHNESS_SECONDS in REGISTRY._collector_to_names
     return names
 
 

@@ -16,7 +16,9 @@ from streaming.monitoring.health import HealthServer
 from tests.streaming.monitoring.prometheus_server import rules
 from tests.streaming.monitoring.queries import asked
 
-ALL_METRICS = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+ALL_METRICS = [
+    value for section in metrics.SECTIONS for value in vars(section).values() if isinstance(value, MetricWrapperBase)
+]
 EXPRESSIONS = [*(query.expr for query in asked()), *(rule["expr"] for rule in rules())]
 BESIDES = {
     "verdict": {verdict for verdict, _, _ in VERDICTS},

@@ -31,7 +31,7 @@ def test_rules_name_only_metrics_and_labels_that_are_declared() -> None:
             assert labels <= names[name], rule
 
 
-def test_the_series_of_the_rule_tests_exist_in_the_metrics_module() -> None:
+def test_the_series_of_the_rule_tests_are_declared_metrics() -> None:
     names = declared()
     for series in {*HEALTHY, *(series for _, _, fault in CASES for series in fault.series)}:
         name, _, labels = series.partition("{")
@@ -79,7 +79,7 @@ def test_promtool_accepts_configuration_and_rules() -> None:
 @pytest.mark.slow
 def test_a_real_prometheus_scrapes_every_job_and_records(tmp_path: Path) -> None:
     for arm, value in (("frozen", 0.70), ("live", 0.75)):
-        metrics.ARM_AUC.labels(group="monitoring-test", arm=arm).set(value)
+        metrics.learner.ARM_AUC.labels(group="monitoring-test", arm=arm).set(value)
     with HealthServer("127.0.0.1", 0, {}) as target:
         jobs = {job: [target.port] for job in ("ingest", "processor", "scorer")}
         with prometheus(tmp_path, RULES.read_text(), jobs) as running:
