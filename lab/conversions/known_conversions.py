@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems, RequestOutcome
 from lab.conversion_start import clicked_log
+from lab.evaluate.config import EvaluationConfig
 from lab.evaluate.known_labels import Labels, live_outcomes
-from lab.evaluate.prepare import EvaluationConfig, Pretrained, decided_labels, first_batch_after
+from lab.evaluate.label_times import decided_labels, first_batch_after
+from lab.evaluate.pretrained import Pretrained
 from lab.kernel_start import count_log
 from lab.represented import represent_pairs
 from lab.streams import Chunk, Stream

@@ -15,8 +15,9 @@ from features.live.features import LiveFeatures
 from lab.conversion_start import conversion_start
 from lab.conversions.known_conversions import KnownConversions, conversion_features
 from lab.evaluate.plan import KERNEL, Plan
-from lab.evaluate.prepare import PreparedStream, Pretrained
+from lab.evaluate.prepare import PreparedStream
 from lab.evaluate.prequential import stream_batch
+from lab.evaluate.pretrained import Pretrained
 from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import (
     limit_threads,

@@ -15,7 +15,7 @@ from lab.detection.episodes import Episode, scripted_episodes
 from lab.detection.scenarios import FAULTS, faulty
 from lab.detection.score import Traffic
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import Pretrained
+from lab.evaluate.pretrained import Pretrained
 from lab.evaluate.work import ensure_pretrained, limit_threads, load_pretrained
 from lab.kernel_start import represent_log
 from lab.replay.half import LiveHalf, ReplayRequests

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lab.detection.episodes import Episode, Origin
-from lab.evaluate.prepare import Pretrained
+from lab.evaluate.pretrained import Pretrained
 from lab.replay.half import LiveHalf, ReplayRequests
 from lab.represented import represent_pairs
 from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_SESSIONS

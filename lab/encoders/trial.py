@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from lab.encoders.slices import measure_users
 from lab.evaluate.known_labels import live_histories
+from lab.evaluate.label_times import decided_labels
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
-from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
+from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import run
+from lab.evaluate.pretrained import Pretrained
 from lab.evaluate.slices import SliceMeasures
 from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained

@@ -17,7 +17,7 @@ from lab.streams import Chunk, Stream
 from model.encoding.history import PAD, PastEvents
 
 if TYPE_CHECKING:
-    from lab.evaluate.prepare import Pretrained
+    from lab.evaluate.pretrained import Pretrained
 
 
 @dataclass(frozen=True)

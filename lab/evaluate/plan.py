@@ -14,7 +14,7 @@ from lab.adapters.river_adapter import RIVER
 from lab.adapters.training import GradientTraining
 from lab.bases.presets import shipped_base
 from lab.code_key import code_digest
-from lab.evaluate.prepare import EvaluationConfig
+from lab.evaluate.config import EvaluationConfig
 from lab.streams.sources import Source
 from model.backbone.own import factory_digest
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig

@@ -14,7 +14,7 @@ from lab.evaluate.conversions import ConversionMeasures, measure_conversions
 from lab.evaluate.information import SeedInformation, read_information
 from lab.evaluate.measures import Measures, measure
 from lab.evaluate.plan import KERNEL, Plan
-from lab.evaluate.prepare import pretraining_examples
+from lab.evaluate.pretrained import pretraining_examples
 from lab.evaluate.slices import PretrainingCounts, SliceMeasures, measure_slices
 from lab.evaluate.verdicts import stream_verdicts
 from lab.evaluate.work import load_run, load_stream

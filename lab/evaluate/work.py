@@ -25,17 +25,9 @@ from features.text import DEFAULT_MODEL, TextEncoder
 from lab.adapters import Adapter, AdapterContext
 from lab.adapters.iak import Iak
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
-from lab.evaluate.prepare import (
-    PreparedStream,
-    Pretrained,
-    live_layout,
-    log_of,
-    prepare,
-    pretrain_on,
-    pretraining_examples,
-    query_features,
-)
+from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import Outcome, run
+from lab.evaluate.pretrained import Pretrained, live_layout, log_of, pretrain_on, pretraining_examples, query_features
 from lab.streams import Catalogue, Chunk, Stream
 from lab.streams.sources import Source
 from model.backbone.checkpoint import load_backbone, save_backbone

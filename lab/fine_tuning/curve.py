@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from lab.adapters import ADAPTERS, AdapterContext
 from lab.evaluate.known_labels import live_histories
+from lab.evaluate.label_times import decided_labels
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import Pretrained, Texts, decided_labels, prepare, pretrain_on
+from lab.evaluate.prepare import prepare
 from lab.evaluate.prequential import run
+from lab.evaluate.pretrained import Pretrained, Texts, pretrain_on
 from lab.fine_tuning.scratch import from_scratch
 from lab.streams.logged.logs import LoggedStream
 from model.backbone.dataset import Examples, ProfileTable, TrainingData

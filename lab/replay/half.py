@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from features.config import LiveConfig
 from features.live.features import LiveFeatures
 from features.live.layout import LiveLayout, LiveRow
+from lab.evaluate.config import EvaluationConfig
 from lab.evaluate.known_labels import live_histories
+from lab.evaluate.label_times import decided_labels
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import EvaluationConfig, Pretrained, decided_labels
+from lab.evaluate.pretrained import Pretrained
 from lab.evaluate.work import ensure_pretrained, load_pretrained
 from lab.kernel_start import count_log
 from lab.represented import RepresentedPairs, represent_pairs

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.text import TextEncoder
+from lab.evaluate.config import EvaluationConfig
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import EvaluationConfig, TrainedBackbone, train_backbone_on
+from lab.evaluate.pretrained import TrainedBackbone, train_backbone_on
 from lab.evaluate.slices import PretrainingCounts, SliceMeasures, measure_slice, measure_slices
 from lab.evaluate.trials import kept_trial
 from lab.evaluate.work import limit_threads

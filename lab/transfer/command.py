@@ -13,7 +13,7 @@ from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
-from lab.evaluate.prepare import pretrain_on
+from lab.evaluate.pretrained import pretrain_on
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.fine_tuning.origin import ensure_comparable
 from lab.streams.sources import log_source, shortened

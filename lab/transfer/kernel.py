@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from features.live.features import LiveFeatures, RequestItems
 from lab.adapters import ADAPTERS, Adapter, AdapterContext, StreamBatch
 from lab.evaluate.known_labels import live_outcomes
+from lab.evaluate.label_times import decided_labels
 from lab.evaluate.plan import KERNEL, Plan
-from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
+from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import Outcome, run
+from lab.evaluate.pretrained import Pretrained
 from lab.kernel_start import count_log
 from lab.represented import represent_pairs
 from lab.streams import Chunk

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import Pretrained
+from lab.evaluate.pretrained import Pretrained
 from lab.fine_tuning.curve import SCENE_METHODS, methods_for
 from lab.fine_tuning.scratch import from_scratch
 from lab.transfer.kernel import adapt_further, adapt_kernel

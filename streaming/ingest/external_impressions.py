@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from features.represent import Represented, Representer
+    from features.represent import Representer
+    from features.represented import Represented
     from features.store.feature_store import FeatureStore
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.represent import Represented
+from features.represented import Represented
 from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain
 from model.encoding.query import EncodedQuery

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.poison import Measured, cost_table, harm_table, measure, worst_excess
 from benchmarks.poisoned import POISONS, poisoned, span_of
-from lab.evaluate.prepare import pretrain_on
+from lab.evaluate.pretrained import pretrain_on
 from lab.replay.half import LiveHalf
 from lab.replay.replay import ReplayedExamples, replay
 from model.gate.config import GateConfig

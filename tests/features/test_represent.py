@@ -18,7 +18,8 @@ from features.live.layout import Crossing, Floats
 from features.live.tasks import as_conversions
 from features.profiles import ItemProfile, UserProfile
 from features.queries import QueryTexts
-from features.represent import Represented, Representer
+from features.represent import Representer
+from features.represented import Represented
 from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
@@ -378,9 +379,9 @@ def test_the_reported_size_of_a_cache_is_its_memory_use(parts: Parts) -> None:
     tracemalloc.start()
     try:
         for start in range(0, len(items), 100):
-            representer._read_items(items[start : start + 100])
+            representer._profiles.items(items[start : start + 100])
         gc.collect()
         traced, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert representer._unknown.bytes == pytest.approx(traced, rel=0.25)
+    assert representer._profiles._unknown.bytes == pytest.approx(traced, rel=0.25)

@@ -12,7 +12,8 @@ from features.config import FeatureConfig, LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
 from features.live.layout import Crossing
 from features.profiles import ItemProfile, UserProfile
-from features.represent import Represented, Representer
+from features.represent import Representer
+from features.represented import Represented
 from features.store.feature_store import FeatureStore
 from features.text import TextEncoder
 from model.backbone.dssm import DssmBackbone

@@ -5,7 +5,9 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from streaming.monitoring.dashboards import marks
+from streaming.monitoring.dashboards.group_queries import of_group, rate
 from streaming.monitoring.dashboards.panels import PanelRow, Query, dashboard, line
+from streaming.monitoring.dashboards.processing import processing_rows
 
 
 def learning() -> Dashboard:
@@ -14,23 +16,9 @@ def learning() -> Dashboard:
         "driftline-learning",
         "Driftline: learning",
         "What the kernel learns, what the gate allows, and what the live arm gains.",
-        [_order(), _kernel(), _gate(), _worth(), _conversions(), _join(), _processor(), _ownership()],
+        [_order(), _kernel(), _gate(), _experiment(), _conversions(), *processing_rows()],
         [marks.ANNOUNCED, marks.KERNELS, marks.DECISIONS],
     )
-
-
-def _of_group(metric: str, *labels: str) -> str:
-    """The maximum over all processes that report the metric."""
-    return f'max by ({", ".join(("group", *labels))}) ({metric}{{group=~"$group"}})'
-
-
-def _rate(metric: str, *labels: str, over: str = "1m") -> str:
-    return f'sum by ({", ".join(("group", *labels))}) (rate({metric}{{group=~"$group"}}[{over}]))'
-
-
-def _p99(metric: str, *labels: str) -> str:
-    series = f'{metric}_bucket{{group=~"$group"}}' if labels else f"{metric}_bucket"
-    return f"histogram_quantile(0.99, sum by ({', '.join((*labels, 'le'))}) (rate({series}[1m])))"
 
 
 def _order() -> PanelRow:
@@ -42,13 +30,13 @@ def _order() -> PanelRow:
                 "Order of one request's items, over the recent requests with both labels, each scored before it was "
                 "learned. If frozen falls and live holds, drift is handled.",
                 "none",
-                Query(_of_group("driftline_arm_request_auc", "arm"), "{{group}} {{arm}}"),
+                Query(of_group("driftline_arm_request_auc", "arm"), "{{group}} {{arm}}"),
             ),
             line(
                 "NDCG@5 and @10 by arm",
                 "Over the same requests. The top of the list has the largest weight.",
                 "none",
-                Query(_of_group("driftline_arm_ndcg", "arm", "at"), "{{group}} {{arm}} @{{at}}"),
+                Query(of_group("driftline_arm_ndcg", "arm", "at"), "{{group}} {{arm}} @{{at}}"),
             ),
             line(
                 "Gain of the live arm",
@@ -63,7 +51,7 @@ def _order() -> PanelRow:
 
 
 def _kernel() -> PanelRow:
-    by_facet = _of_group("driftline_matching_facet_gain_nats", "facet", "value")
+    by_facet = of_group("driftline_matching_facet_gain_nats", "facet", "value")
     return PanelRow(
         "The kernel",
         [
@@ -72,10 +60,10 @@ def _kernel() -> PanelRow:
                 "L2 distance of the newest kernel from the identity; nats that it has learned from the stream in all; "
                 "nats per example that the compression keeps of the representation, and of these the relevant ones.",
                 "none",
-                Query(_of_group("driftline_kernel_distance"), "{{group}} distance"),
-                Query(_of_group("driftline_matching_nats"), "{{group}} taught, nats"),
-                Query(_of_group("driftline_compression_kept_nats"), "{{group}} kept, nats/example"),
-                Query(_of_group("driftline_compression_relevant_nats"), "{{group}} relevant, nats/example"),
+                Query(of_group("driftline_kernel_distance"), "{{group}} distance"),
+                Query(of_group("driftline_matching_nats"), "{{group}} taught, nats"),
+                Query(of_group("driftline_compression_kept_nats"), "{{group}} kept, nats/example"),
+                Query(of_group("driftline_compression_relevant_nats"), "{{group}} relevant, nats/example"),
                 width=6,
             ),
             line(
@@ -83,8 +71,8 @@ def _kernel() -> PanelRow:
                 "Weight of each arm in the served mixture. Frozen grows if the frozen model has predicted better "
                 "recently. Also the probability that the matching helps.",
                 "percentunit",
-                Query(_of_group("driftline_kernel_trust_ratio", "arm"), "{{group}} {{arm}}"),
-                Query(_of_group("driftline_matching_probability"), "{{group}} matching helps"),
+                Query(of_group("driftline_kernel_trust_ratio", "arm"), "{{group}} {{arm}}"),
+                Query(of_group("driftline_matching_probability"), "{{group}} matching helps"),
                 width=6,
             ),
             line(
@@ -92,7 +80,7 @@ def _kernel() -> PanelRow:
                 "Nats that an example of the last micro-batch is expected to teach the kernel, in all and by value "
                 "of a domain facet. It is high where the kernel knows little yet.",
                 "none",
-                Query(_of_group("driftline_matching_gain_nats"), "{{group}}"),
+                Query(of_group("driftline_matching_gain_nats"), "{{group}}"),
                 Query(by_facet, "{{group}} {{facet}} {{value}}"),
                 width=6,
             ),
@@ -101,7 +89,7 @@ def _kernel() -> PanelRow:
                 "Recent requests with both labels, whose order is measured. With few of them, the curves above are "
                 "mostly chance.",
                 "none",
-                Query(_of_group("driftline_judged_lists"), "{{group}}"),
+                Query(of_group("driftline_judged_lists"), "{{group}}"),
                 width=6,
             ),
         ],
@@ -118,9 +106,9 @@ def _gate() -> PanelRow:
                 "Held: no kernel is published. Set aside: domains whose labels are not believed. The topic "
                 "`decisions` has the reasons.",
                 "none",
-                Query(_of_group("driftline_gate_held"), "{{group}} held"),
-                Query(_of_group("driftline_gate_set_aside"), "{{group}} set aside"),
-                Query(_of_group("driftline_gate_waiting_examples") + " / 1000", "{{group}} thousand examples in doubt"),
+                Query(of_group("driftline_gate_held"), "{{group}} held"),
+                Query(of_group("driftline_gate_set_aside"), "{{group}} set aside"),
+                Query(of_group("driftline_gate_waiting_examples") + " / 1000", "{{group}} thousand examples in doubt"),
                 width=6,
             ),
             line(
@@ -135,23 +123,23 @@ def _gate() -> PanelRow:
                 "Evidence of harm",
                 "Evidence that the first arm is worse than the second, as a share of the threshold: at 1 it is undone.",
                 "none",
-                Query(_of_group("driftline_gate_evidence_ratio", "comparison"), "{{group}} {{comparison}}"),
+                Query(of_group("driftline_gate_evidence_ratio", "comparison"), "{{group}} {{comparison}}"),
                 width=6,
             ),
             line(
                 "Orders of operators",
                 "The pinned version, and 1 where an operator has the frozen arm served or has stopped learning.",
                 "none",
-                Query(_of_group("driftline_kernel_pinned"), "{{group}} pinned"),
-                Query(_of_group("driftline_kernel_frozen"), "{{group}} frozen by order"),
-                Query(_of_group("driftline_learning_stopped"), "{{group}} learning stopped"),
+                Query(of_group("driftline_kernel_pinned"), "{{group}} pinned"),
+                Query(of_group("driftline_kernel_frozen"), "{{group}} frozen by order"),
+                Query(of_group("driftline_learning_stopped"), "{{group}} learning stopped"),
                 width=6,
             ),
         ],
     )
 
 
-def _worth() -> PanelRow:
+def _experiment() -> PanelRow:
     ends = (("difference", "difference"), ("low", "lower end"), ("high", "upper end"))
     return PanelRow(
         "Live against control users",
@@ -174,8 +162,8 @@ def _worth() -> PanelRow:
                 "Users and requests in the experiment",
                 "Distinct users (accurate to about 5 %) and labelled requests, by arm.",
                 "none",
-                Query(_of_group("driftline_uplift_users", "arm"), "{{group}} {{arm}} users"),
-                Query(_of_group("driftline_uplift_requests", "arm"), "{{group}} {{arm}} requests"),
+                Query(of_group("driftline_uplift_users", "arm"), "{{group}} {{arm}} users"),
+                Query(of_group("driftline_uplift_requests", "arm"), "{{group}} {{arm}} requests"),
             ),
         ],
     )
@@ -190,22 +178,22 @@ def _conversions() -> PanelRow:
                 "Of the probability of a conversion given a click, over the recent clicks with final labels, each "
                 "scored before it was learned.",
                 "none",
-                Query(_of_group("driftline_cvr_log_loss", "arm"), "{{group}} {{arm}}"),
+                Query(of_group("driftline_cvr_log_loss", "arm"), "{{group}} {{arm}}"),
                 width=6,
             ),
             line(
                 "AUC of conversions by arm",
                 "Over the same clicks.",
                 "none",
-                Query(_of_group("driftline_cvr_auc", "arm"), "{{group}} {{arm}}"),
+                Query(of_group("driftline_cvr_auc", "arm"), "{{group}} {{arm}}"),
                 width=6,
             ),
             line(
                 "Clicks that the conversion task learned",
                 "Per second, an hour or more after the clicks; and the share of the recent ones that converted.",
                 "none",
-                Query(_rate("driftline_conversion_examples_learned_total"), "{{group}} learned"),
-                Query(_of_group("driftline_cvr_ratio"), "{{group}} converted, share"),
+                Query(rate("driftline_conversion_examples_learned_total"), "{{group}} learned"),
+                Query(of_group("driftline_cvr_ratio"), "{{group}} converted, share"),
                 width=6,
             ),
             line(
@@ -213,93 +201,9 @@ def _conversions() -> PanelRow:
                 "Held: the gate publishes no new kernel of conversions. Set aside: strata whose conversions look false "
                 "and are not learned. The decisions topic says why.",
                 "none",
-                Query(_of_group("driftline_cvr_held"), "{{group}} held"),
-                Query(_of_group("driftline_cvr_set_aside"), "{{group}} set aside"),
+                Query(of_group("driftline_cvr_held"), "{{group}} held"),
+                Query(of_group("driftline_cvr_set_aside"), "{{group}} set aside"),
                 width=6,
-            ),
-        ],
-    )
-
-
-def _join() -> PanelRow:
-    return PanelRow(
-        "The join",
-        [
-            line(
-                "Open requests",
-                "Requests whose label window is open; bounded.",
-                "none",
-                Query(_of_group("driftline_open_requests"), "{{group}}"),
-            ),
-            line(
-                "Memory of the join",
-                "Estimated bytes of open and of closed requests.",
-                "bytes",
-                Query(_of_group("driftline_join_bytes", "part"), "{{group}}, {{part}}"),
-            ),
-            line(
-                "Ticks",
-                "Ticks per second, which advance event time while there is no traffic.",
-                "ops",
-                Query(_rate("driftline_ticks_total"), "{{group}}"),
-            ),
-        ],
-    )
-
-
-def _processor() -> PanelRow:
-    return PanelRow(
-        "The processor",
-        [
-            line(
-                "Time to learn a micro-batch, p99",
-                "Test, trust, match and mix.",
-                "s",
-                Query(_p99("driftline_learn_seconds", "group"), "{{group}}"),
-                width=6,
-            ),
-            line(
-                "Time of a transaction, p99",
-                "Live rows, kernel, learner state and next offset together.",
-                "s",
-                Query(_p99("driftline_commit_seconds", "group"), "{{group}}"),
-                width=6,
-            ),
-            line(
-                "Time of a feature push, p99",
-                "One micro-batch of live rows to the online store.",
-                "s",
-                Query(_p99("driftline_feature_push_seconds"), "push"),
-                width=6,
-            ),
-            line(
-                "Bytes committed",
-                "Bytes per second of committed transactions, by content. They depend on what changed, not on time.",
-                "Bps",
-                Query(_rate("driftline_commit_bytes_total", "what", over="5m"), "{{group}}, {{what}}"),
-                width=6,
-            ),
-        ],
-    )
-
-
-def _ownership() -> PanelRow:
-    return PanelRow(
-        "Ownership",
-        [
-            line(
-                "Groups owned",
-                "Kernel groups per processor.",
-                "none",
-                Query("driftline_owned_groups", "owned by {{instance}}"),
-                width=12,
-            ),
-            line(
-                "Last recovery",
-                "Seconds that the last recovery of each group took.",
-                "s",
-                Query(_of_group("driftline_recovery_seconds"), "{{group}}"),
-                width=12,
             ),
         ],
     )

@@ -19,7 +19,7 @@ from lab.conversions.tables import markdown, report_of
 from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, run_conversion_trial
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import Pretrained, pretrain_on
+from lab.evaluate.pretrained import Pretrained, pretrain_on
 from lab.streams import Chunk, ScriptedStream
 from lab.streams.sources import NamedStreams, Source
 from model.config import BackboneConfig

@@ -9,7 +9,7 @@ import torch
 from lab.detection.detections import ALWAYS, NEVER, VERDICT, detections
 from lab.detection.episodes import Origin, scripted_episodes
 from lab.detection.scenarios import FAULTS, faulty, scenarios
-from lab.evaluate.prepare import Pretrained, pretrain_on
+from lab.evaluate.pretrained import Pretrained, pretrain_on
 from lab.replay.half import LiveHalf, ReplayRequests
 from lab.replay.record import JudgeCall, LearnCall, MonitorOutput, Recorder, ServeCall
 from lab.replay.replay import replay

@@ -30,18 +30,13 @@ from lab.encoders.trial import (
     run_encoder_trial,
     with_encoder,
 )
+from lab.evaluate.config import EvaluationConfig
 from lab.evaluate.known_labels import live_histories
+from lab.evaluate.label_times import decided_labels
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import (
-    EvaluationConfig,
-    PreparedStream,
-    Pretrained,
-    decided_labels,
-    prepare,
-    pretrain_on,
-    pretraining_examples,
-)
+from lab.evaluate.prepare import PreparedStream, prepare
+from lab.evaluate.pretrained import Pretrained, pretrain_on, pretraining_examples
 from lab.evaluate.slices import USER_SLICES, SliceMeasures
 from lab.streams import Chunk, Stream
 from lab.streams.sources import NamedStreams

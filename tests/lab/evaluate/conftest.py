@@ -12,7 +12,8 @@ import torch
 import lab.evaluate.work as work_module
 import lab.streams.sources as sources_module
 from lab.evaluate.plan import Plan, make_plan
-from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
+from lab.evaluate.prepare import PreparedStream, prepare
+from lab.evaluate.pretrained import Pretrained, pretrain_on
 from lab.streams import RealItems, ScriptedStream
 from lab.streams.sources import Source
 from tests.lab.evaluate.small import CONFIG, DRIFT, KERNEL, small, texts

@@ -9,7 +9,7 @@ import numpy as np
 
 from features.config import LiveConfig
 from lab.adapters.training import GradientTraining
-from lab.evaluate.prepare import EvaluationConfig
+from lab.evaluate.config import EvaluationConfig
 from lab.streams import ScriptedStream
 from model.config import BackboneConfig, KernelConfig, PretrainConfig
 from tests.lab.streams.worlds import REAL, script

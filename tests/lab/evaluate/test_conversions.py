@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lab.evaluate.conversions import ConversionMeasures, conversion_table, measure_conversions, report_conversions
-from lab.evaluate.prepare import PreparedStream, prepare, pretrain_on
+from lab.evaluate.prepare import PreparedStream, prepare
+from lab.evaluate.pretrained import pretrain_on
 from lab.streams import ScriptedStream
 from model.evaluation import auc
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts

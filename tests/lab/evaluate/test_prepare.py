@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from lab.evaluate.known_labels import Labels, live_histories
-from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
+from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import stream_batch
+from lab.evaluate.pretrained import Pretrained, pretrain_on
 from lab.streams import ScriptedStream
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from lab.adapters import ADAPTERS, AdapterContext, Correctable
 from lab.adapters.training import GradientTraining
 from lab.evaluate.measures import measure
-from lab.evaluate.prepare import PreparedStream, Pretrained, prepare
+from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import run, schedule, stream_batch
+from lab.evaluate.pretrained import Pretrained
 from lab.streams import ScriptedStream
 from model.config import LearnerConfig
 from tests.lab.evaluate.small import CONFIG, small

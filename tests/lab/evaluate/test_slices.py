@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lab.evaluate.prepare import PreparedStream, pretraining_examples
+from lab.evaluate.prepare import PreparedStream
+from lab.evaluate.pretrained import pretraining_examples
 from lab.evaluate.slices import (
     ITEM_SLICES,
     SLICES,

@@ -15,7 +15,7 @@ from torch import nn
 from features.text import TextEncoder
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import TrainedBackbone, train_backbone_on
+from lab.evaluate.pretrained import TrainedBackbone, train_backbone_on
 from lab.evaluate.slices import SLICES, SliceMeasures
 from lab.streams import StreamError
 from lab.streams.sources import NamedStreams

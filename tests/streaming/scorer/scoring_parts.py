@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.represent import Represented
+from features.represented import Represented
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import predicts_relevance, round_representation
 from model.backbone.shape import BackboneShape

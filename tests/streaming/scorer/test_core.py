@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from features.represent import Represented
+from features.represented import Represented
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
 from model.encoding.query import EncodedQuery
