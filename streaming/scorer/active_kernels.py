@@ -21,46 +21,15 @@ from model.kernel.record import KernelInfo, KernelRefused
 from streaming.events.decisions import Order, decode_order
 from streaming.kernel_log.kernels import KernelRecord, newest_kernels
 from streaming.monitoring import metrics
-from streaming.scorer.sanity import LOOK_AGAIN, RecentRequests, check_sanity
+from streaming.scorer.group_kernels import IDENTITY, ActiveKernel, GroupKernels
+from streaming.scorer.sanity import CHECK_AGAIN, check_sanity
 from streaming.scorer.schema import CurrentKernel, HotSwap, KernelRefusal
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveKernel:
-    """The kernel that serves a group. A request takes one reference and keeps it to its end."""
-
-    kernel: Kernel | None = None
-    """None is the identity: the live arm equals the frozen arm."""
-    info: KernelInfo | None = None
-    frozen: bool = False
-    """Whether an operator froze the group: the frozen arm is served, and the live arm only measured."""
-
-    @property
-    def version(self) -> int:
-        """Version of `kernel`; 0 is the identity."""
-        return 0 if self.info is None else self.info.version
-
-
-IDENTITY = ActiveKernel()
 Build = Callable[[bytes], tuple[Kernel, KernelInfo]]
 """Builds and checks a kernel. Raises KernelRefused."""
-
-
-@dataclass(slots=True)
-class _Group:
-    """The kernels and the order of one group."""
-
-    order: Order
-    published: ActiveKernel = IDENTITY
-    """The newest valid kernel of the log."""
-    pinned: ActiveKernel | None = None
-    """The kernel that an operator ordered."""
-    active: ActiveKernel = IDENTITY
-    recent: RecentRequests = field(default_factory=RecentRequests)
-    recent_conversions: RecentRequests = field(default_factory=RecentRequests)
-    """The same requests as inputs of the conversion task; empty for a backbone of clicks alone."""
 
 
 @dataclass(slots=True)
@@ -77,11 +46,11 @@ class ActiveKernels:
     clock: Callable[[], float] = time.time
     swaps: deque[HotSwap] = field(default_factory=lambda: deque(maxlen=1_000))
     refusals: deque[KernelRefusal] = field(default_factory=lambda: deque(maxlen=100))
-    _groups: dict[str, _Group] = field(default_factory=dict)
+    _groups: dict[str, GroupKernels] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        self._groups = {group: _Group(Order(group)) for group in self.groups}
+        self._groups = {group: GroupKernels(Order(group)) for group in self.groups}
         for group in self.groups:
             self._show(group)
 
@@ -95,20 +64,7 @@ class ActiveKernels:
 
     def state(self, group: str) -> CurrentKernel:
         """The group's served kernel and the operator's order."""
-        known = self._groups[group]
-        active, order = known.active, known.order
-        return CurrentKernel(
-            group=group,
-            version=0 if active.frozen else active.version,
-            published=known.published.version,
-            pinned=order.pinned_version,
-            frozen=order.frozen,
-            learning=order.learning,
-            by=order.by,
-            why=order.why,
-            ordered_at=order.time,
-            newest_event_time=None if active.info is None else active.info.newest_event_time,
-        )
+        return self._groups[group].state()
 
     # --- published kernels ---
 
@@ -143,7 +99,7 @@ class ActiveKernels:
             return replace(kernel, conversion=None)
         return kernel
 
-    def _known(self, group: str) -> _Group:
+    def _known(self, group: str) -> GroupKernels:
         known = self._groups.get(group)
         if known is None:
             raise KernelRefused("unknown_group", "its key names no configured group")
@@ -205,10 +161,10 @@ class ActiveKernels:
         known.recent.add(inputs)
         if conversions is not None:
             known.recent_conversions.add(conversions)
-        if known.recent.seen in LOOK_AGAIN and known.pinned is None:
-            self._look(group, known.recent.check, known.recent_conversions.check)
+        if known.recent.seen in CHECK_AGAIN and known.pinned is None:
+            self._check_active(group, known.recent.check, known.recent_conversions.check)
 
-    def look_at(self, group: str, inputs: KernelInputs, conversions: KernelInputs | None = None) -> None:
+    def check_on(self, group: str, inputs: KernelInputs, conversions: KernelInputs | None = None) -> None:
         """Checks the published kernel in use on made-up requests, which the warm-up makes."""
 
         def of_conversions(kernel: Kernel) -> None:
@@ -216,9 +172,9 @@ class ActiveKernels:
                 check_sanity(kernel, conversions)
 
         if self._groups[group].pinned is None:  # an operator's order overrides the check, as in `observe`
-            self._look(group, lambda kernel: check_sanity(kernel, inputs), of_conversions)
+            self._check_active(group, lambda kernel: check_sanity(kernel, inputs), of_conversions)
 
-    def _look(self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]) -> None:
+    def _check_active(self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]) -> None:
         active = self._groups[group].active
         if active.kernel is None:
             return None
@@ -236,36 +192,22 @@ class ActiveKernels:
     def discard(self, group: str, version: int, reason: str, detail: str) -> None:
         """Returns to the identity if `version` is still in use, because a request has shown it to be unfit."""
         with self._lock:
-            known = self._groups[group]
-            if known.active.version != version:
+            if not self._groups[group].discard(version):
                 return
-            if known.pinned is None:
-                known.published = IDENTITY
-            else:
-                known.pinned = IDENTITY
             self._decide(group)
         self._refuse(group, reason, f"version {version} is out of use: {detail}")
 
     def discard_conversions(self, group: str, version: int, reason: str, detail: str) -> None:
         """Serves the frozen conversion probabilities beside the clicks of `version`, if it is still in use."""
         with self._lock:
-            known = self._groups[group]
-            active = known.active
-            if active.version != version or active.kernel is None or active.kernel.conversion is None:
+            if not self._groups[group].discard_conversions(version):
                 return
-            kernel = replace(active.kernel, conversion=None)
-            known.active = replace(active, kernel=kernel)
-            if known.pinned is None:
-                known.published = replace(known.published, kernel=kernel)
-            else:
-                known.pinned = replace(known.pinned, kernel=kernel)
         self._refuse(group, reason, f"the conversions of version {version} are out of use: {detail}")
 
     def _decide(self, group: str, *, at_start: bool = False, ordered: bool = False) -> None:
-        """Swaps in the kernel to serve now: the pinned one if there is one, else the published one."""
+        """Swaps in the kernel to serve now."""
         known = self._groups[group]
-        chosen = known.published if known.pinned is None else known.pinned
-        before, now = known.active, replace(chosen, frozen=True) if known.order.frozen else chosen
+        before, now = known.active, known.chosen()
         known.active = now
         self._show(group)
         if now.kernel is not before.kernel and now.info is not None:

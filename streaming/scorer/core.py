@@ -135,7 +135,7 @@ class Scorer:
             context = ScoringContext("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
             arms = _finished(self._arms.score(context, items, group))
             if arms.items:
-                self._kernels.look_at(group, arms.represented.inputs, arms.represented.conversion_inputs)
+                self._kernels.check_on(group, arms.represented.inputs, arms.represented.conversion_inputs)
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
         """Ranks the candidates by the served arm; `time` is the event time, seconds. Raises RequestRefused."""

@@ -22,7 +22,7 @@ FAR_OFF_LOGIT = 5.0
 COLLAPSED_SHARE, COLLAPSED_ROWS = 0.02, 32
 """Spread of the scores as a share of the frozen model's, and the number of rows from which it is judged."""
 _ROWS_PER_REQUEST, _REQUESTS = 16, 64
-LOOK_AGAIN = (8, 64)
+CHECK_AGAIN = (8, 64)
 """Numbers of requests after which a group's kernel is checked again, because at the start there were none."""
 
 

@@ -162,8 +162,8 @@ def test_unknown_users_and_items_are_represented_by_defaults_and_counted(parts: 
 
 def test_a_category_sent_as_a_json_number_is_the_one_that_pretraining_saw(parts: Parts, counts: Counts) -> None:
     parts.store.write_users([UserProfile("u", 1.0, {"occupation": "7"})])
-    encoder, representer = _encoder(parts.store), parts.representer
-    representer.encoder = encoder
+    encoder, known = _encoder(parts.store), parts.representer
+    representer = Representer(known.backbone, encoder, known.store, known.layout, known.space)
     expected = encoder.encode_user(UserFeatures("u", {"occupation": "7"})).sparse
     for spelling in (b"7", b"7.0", b'"7"'):
         event = decode_event(b'{"event":"user","user_id":"n","time":1.0,"fields":{"occupation":%s}}' % spelling)

@@ -17,7 +17,7 @@ from model.kernel.record import KernelInfo
 from streaming.events.decisions import Order, encode_order
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key, learner_key
-from streaming.scorer.active_kernels import IDENTITY
+from streaming.scorer.group_kernels import IDENTITY
 from tests.streaming.scorer.scoring_parts import (
     DEPENDS_ON,
     START,

@@ -16,8 +16,9 @@ from streaming.config import group_of_request
 from streaming.events.decisions import Order
 from streaming.events.request_ids import RequestIds
 from streaming.events.traffic import FloatPayload
-from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
+from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
+from streaming.scorer.group_kernels import IDENTITY
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.scorer.scoring_parts import (
     SPACE,
