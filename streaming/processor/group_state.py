@@ -8,156 +8,26 @@ by their offsets in the log. After `restore` these are read again, and none of t
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from features.live.features import LiveFeatures
-from features.live.layout import Kind, LiveRow
-from features.live.tasks import split_by_task
-from model.config import LearnerConfig
+from features.live.layout import LiveRow
 from model.container import ContainerError
-from model.control_users import NO_CONTROL, ControlUsers
-from model.drift.config import DriftConfig
-from model.drift.reference import Reference
-from model.encoding.domain import DomainSpace
-from model.gate.config import GateConfig
-from model.gate.gate import Gate, KeptState, WeightedBatch
-from model.gate.guarded import GuardedLearner
-from model.kernel.compatibility import dependencies
-from model.kernel.learner import Learner
-from streaming.config import JoinConfig
-from streaming.events.decisions import Decision
+from model.gate.gate import KeptState, WeightedBatch
 from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import WaitingBatch
 from streaming.kernel_log.snapshot import ConversionState, GroupSnapshot
-from streaming.processor.batches import micro_batch, scored_examples
-from streaming.processor.conversion_head import ConversionHead
-from streaming.processor.converting import Converting
-from streaming.processor.corrections import Corrections, LoggedRequests, LoggedTraffic
-from streaming.processor.drift_watch import DriftWatch
-from streaming.processor.experiment import Experiment
-from streaming.processor.join import Join, LabelledRequest
-from streaming.processor.learned import PublishedKernel
-from streaming.processor.mature_requests import MatureRequests
+from streaming.processor.group_parts import GroupParts
+from streaming.processor.join import LabelledRequest
 from streaming.processor.recovery import Recovery
-from streaming.processor.traffic_reader import TrafficReader, Widths
 
 log = logging.getLogger(__name__)
-MATURE_WAIT = 0.01
-"""Share of the conversion window for which mature clicks wait for more of them, short beside what they have waited."""
 
 
-class GroupState:
-    """The parts of one group. `dropped` counts unusable records, by reason."""
-
-    published: PublishedKernel | None = None
-    """The newest kernel published since this machine was made; earlier ones are in the kernel log."""
-    examples = version = 0
-    learning = True
-    """False while an operator has stopped learning; labelled requests are then skipped and counted."""
-    _lost_before = _kept_written = 0
-    _pending_since = 0.0
-    _published_at = _newest_event_time = float("-inf")
-    _recovery: Recovery | None = None
-    _position = _rows_offset = 0
-
-    def __init__(
-        self,
-        group: str,
-        *,
-        fingerprint: str,
-        widths: Widths,
-        space: DomainSpace,
-        learner: Learner,
-        live: LiveFeatures,
-        first_rows: Sequence[LiveRow],
-        join: JoinConfig,
-        config: LearnerConfig,
-        gate: GateConfig,
-        control: ControlUsers = NO_CONTROL,
-        traffic: LoggedTraffic,
-        drift: DriftConfig,
-        reference: Reference | None = None,
-        conversions: ConversionHead | None = None,
-    ) -> None:
-        """`first_rows` are the live rows before the first record; `traffic` is the log, for looking up late clicks.
-
-        `reference` is the drift reference; if None, the group's first examples become it.
-        """
-        self.group, self.learner = group, learner
-        self.guarded = _guarded(learner, gate, space)
-        self.drift = DriftWatch(group, self.guarded.gate, space, drift, reference)
-        self._decisions: list[Decision] = []
-        self.live, self.conversions = live, conversions
-        self.restore_rows(first_rows)
-        self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
-        self._mature = None if conversions is None else MatureRequests(join.conversion_window_s * MATURE_WAIT)
-        self.join = Join(join, self._mature)
-        self._skipped: Counter[str] = Counter()
-        self.experiment = Experiment(group, control)
-        self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
-        self._reader = TrafficReader(group, fingerprint, widths)
-        self._logged = LoggedRequests(self._reader, traffic)
-        looked_up = self.join.closed, self._logged, self.join.dropped
-        self._late = Corrections("click", *looked_up)
-        self.converting = Converting(Corrections("conversion", *looked_up), self.experiment)
-        self.late_clicks: Counter[str] = Counter()
-        """Late clicks by outcome: relabelled, corrected."""
-        self._space, self._config = space, config
-        self._pending: list[LabelledRequest] = []
-
-    @property
-    def position(self) -> int:
-        """Offset of the next record to take; earlier ones are skipped."""
-        return self._position
-
-    @property
-    def rows_offset(self) -> int:
-        """The live rows contain all records before this offset and none from it on."""
-        return max(self._position, self._rows_offset)
-
-    @property
-    def newest_event_time(self) -> float:
-        """Event time of the newest example that was learned, seconds; minus infinity before the first."""
-        return self._newest_event_time
-
-    @property
-    def recovering(self) -> bool:
-        """Whether it is re-reading records that its snapshot has already learned."""
-        return self._recovery is not None
-
-    @property
-    def dropped(self) -> Counter[str]:
-        """Unusable records by reason, counted since this machine was made."""
-        evicted = Counter({"immature": 0 if self._mature is None else self._mature.evicted})
-        return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped + evicted
-
-    @property
-    def _lost_feedback(self) -> int:
-        return self.join.dropped["late_feedback"] + self.join.dropped["orphan_feedback"]
-
-    # --- live rows of both tasks ---
-
-    def take_changed_rows(self) -> list[LiveRow]:
-        """Rows touched since the last call, and tombstones."""
-        of_conversions = [] if self.conversions is None else self.conversions.take_changed()
-        return [*self.live.take_changed(), *of_conversions]
-
-    def rows(self) -> list[LiveRow]:
-        """All live rows of both tasks."""
-        return [*self.live.rows(), *([] if self.conversions is None else self.conversions.rows())]
-
-    def restore_rows(self, rows: Iterable[LiveRow]) -> None:
-        """Restores live rows of both tasks; a backbone of clicks alone has none of conversions."""
-        clicks, conversions = split_by_task(rows)
-        self.live.restore(clicks)
-        if self.conversions is not None:
-            self.conversions.live.restore(conversions)
-
-    # --- snapshot and restore ---
+class GroupState(GroupParts):
+    """The parts of one group, which a snapshot stores and `restore` brings back."""
 
     def take_closed(self) -> ClosedChanges:
         """Changes of the closed requests since the last call; the next `snapshot` must be written with them."""
@@ -175,8 +45,8 @@ class GroupState:
             next_offset=self._position,
             version=self.version,
             examples=self.examples,
-            newest_event_time=self._newest_event_time,
-            published_at=self._published_at,
+            newest_event_time=self.newest_event_time,
+            published_at=self.publisher.published_at,
             join=self.join.state(),
             late=self._late.state(),
             late_since=self._late.since,
@@ -225,8 +95,9 @@ class GroupState:
             raise SnapshotError(f"the snapshot of group {self.group!r} cannot be used: {error}") from error
         self.restore_rows(rows)
         self._rows_offset = rows_offset
-        self.version, self.examples = snapshot.version, snapshot.examples
-        self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
+        publisher = self.publisher
+        publisher.version, publisher.examples = snapshot.version, snapshot.examples
+        publisher.newest_event_time, publisher.published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
         self.experiment.restore(snapshot.uplift)
         self._position = snapshot.resume_offset
@@ -307,8 +178,3 @@ class GroupState:
 def _waiting(batch: WeightedBatch[LabelledRequest]) -> WaitingBatch:
     refs = [request.reference for request in batch.requests]
     return WaitingBatch(refs, batch.weight.tobytes(), batch.set_aside.tobytes())
-
-
-def _guarded(learner: Learner, config: GateConfig, space: DomainSpace) -> GuardedLearner[LabelledRequest]:
-    gate = Gate[LabelledRequest](config, space.values, lambda requests: scored_examples(requests, space))
-    return GuardedLearner(learner, gate, lambda requests: micro_batch(requests, space))

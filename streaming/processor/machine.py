@@ -34,7 +34,6 @@ from model.gate.decision import GateDecision
 from model.gate.feedback import FeedbackPath
 from model.gate.guarded import GuardedBatch, Step, is_counted
 from model.kernel.kernel import Kernel
-from model.kernel.record import KernelInfo
 from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
 from streaming.kernel_log.closed import NOT_LEARNED
@@ -215,8 +214,7 @@ class GroupMachine(GroupState):
             self.live.update([outcome(request) for request in batch.counted])
             if self.conversions is not None:
                 self.conversions.clicked(batch.counted)
-        self.examples += len(batch.batch)
-        self._newest_event_time = max(self._newest_event_time, float(batch.batch.time.max()))
+        self.publisher.learned(batch.batch)
         return Learned(batch.batch, batch.request, batch.report, None)
 
     def _report_decision(self, decided: GateDecision) -> None:
@@ -231,44 +229,19 @@ class GroupMachine(GroupState):
     def _publish_what_is_due(self, step: Step[LabelledRequest]) -> PublishedKernel | None:
         gate = self.guarded.gate
         if step.served is not None:  # at once, whatever the interval, because the live kernel does harm (0094)
-            published = self._publish(step.served)
+            published = self.publisher.publish(step.served, self.join.watermark)
             gate.harm.serve(self.version)
             return published
         # Event time again, so that a replay publishes the same versions as the first run.
-        due = self.join.watermark - self._published_at >= self._config.publish_seconds
+        due = self.join.watermark - self.publisher.published_at >= self._config.publish_seconds
         if not due or gate.held or not any(batch.batch is not None for batch in step.batches):
             return None
         gate.harm.published()
-        return self._publish(self.learner.candidate)
-
-    def _publish(self, kernel: Kernel) -> PublishedKernel:
-        self._published_at = self.join.watermark
-        if self.conversions is not None:
-            self.conversions.beside = kernel
-        return self._publish_beside(kernel)
-
-    def _publish_beside(self, clicks: Kernel, of_conversions: Kernel | None = None) -> PublishedKernel:
-        """Publishes a kernel of clicks together with a kernel of conversions: `of_conversions`, or the present one."""
-        self.version += 1
-        if self.conversions is not None:
-            self.conversions.publish(self.version, of_conversions)
-        self.published = self._with_metadata(clicks, self.version)
-        return self.published
+        return self.publisher.publish(self.learner.candidate, self.join.watermark)
 
     def as_kernel(self, version: int) -> PublishedKernel:
         """The candidate as if it were published now, under `version`."""
-        return self._with_metadata(self.learner.candidate, version)
-
-    def _with_metadata(self, kernel: Kernel, version: int) -> PublishedKernel:
-        kernel = dataclasses.replace(kernel, conversion=None if self.conversions is None else self.conversions.kernel)
-        info = KernelInfo(
-            group=self.group,
-            version=version,
-            backbone_fingerprint=self._fingerprint,
-            newest_event_time=self._newest_event_time,
-            examples=self.examples,
-        )
-        return PublishedKernel(kernel, info, self._depends_on)
+        return self.publisher.described(self.learner.candidate, version)
 
     # --- late clicks: correct ---
 
@@ -337,4 +310,4 @@ class GroupMachine(GroupState):
         learned = any(batch.batch is not None for batch in step.batches) and not head.gate.held
         # Otherwise the next kernel of clicks carries what was learned.
         if instead is not None or (learned and self.guarded.gate.held):
-            self._publish_beside(head.beside or Kernel.identity(self.learner.start), instead)
+            self.publisher.publish_beside(head.beside or Kernel.identity(self.learner.start), instead)

@@ -186,7 +186,7 @@ class GroupLoader:
         if cut is None:
             log.info("group %s: no snapshot, so the kernel starts as the identity", group)
             if stored.traffic.begin > 0:  # other records than at first, so versions must continue where scorers are
-                machine.version = stored.kernel_version
+                machine.publisher.version = stored.kernel_version
             return _Restored(None, None)
         snapshot = decode_snapshot(cut.snapshot, group=group, fingerprint=self._opened.backbone.fingerprint)
         another = another_log(cut, snapshot, stored.traffic)

@@ -174,7 +174,9 @@ class ActiveKernels:
         if self._groups[group].pinned is None:  # an operator's order overrides the check, as in `observe`
             self._check_active(group, lambda kernel: check_sanity(kernel, inputs), of_conversions)
 
-    def _check_active(self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]) -> None:
+    def _check_active(
+        self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]
+    ) -> None:
         active = self._groups[group].active
         if active.kernel is None:
             return None
