@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -20,6 +19,7 @@ from model.backbone.wrap import WrappedBackbone
 from model.config import BackboneConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
+from tests.model.backbone.modules import Good, Method, WithContent, after, changed
 from tests.model.conftest import SIZES, TEXT, World, kernel_start, micro_batch
 
 
@@ -66,48 +66,9 @@ def test_content_comes_from_the_text_if_the_module_has_none(wrapped: WrappedBack
     assert torch.equal(content, wrapped.content(probe))
 
 
-class Good(nn.Module):
-    """The least that works; the others break one promise each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Linear(TEXT, 6)
-        self.out = nn.Linear(6, 1)
-
-    def represent(self, batch: FeatureBatch) -> Tensor:
-        x: Tensor = self.net(batch.text)
-        return x
-
-    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
-        logits: Tensor = self.out(x)[:, 0]
-        return logits
-
-
-class WithContent(Good):
-    def content(self, batch: FeatureBatch) -> Tensor:
-        return batch.text[:, :3]
-
-
-Method = Callable[..., Tensor]
-
-
-def changed(base: type[Good], method: str, change: Callable[[Method, nn.Module], Method]) -> Good:
-    """A module whose one method is changed."""
-    original = getattr(base, method)
-
-    def replacement(self: nn.Module, *arguments: object) -> Tensor:
-        return change(lambda *given: original(self, *given), self)(*arguments)
-
-    module: Good = type(f"Changed{base.__name__}", (base,), {method: replacement})()
-    return module
-
-
-def after(function: Callable[[Tensor], object]) -> Callable[[Method, nn.Module], Method]:
-    """A change of what the method gives."""
-    return lambda method, _: lambda *given: function(method(*given))  # type: ignore[return-value]
-
-
 METHODS = [(Good, "represent"), (Good, "predict"), (WithContent, "content")]
+
+
 FAULTS: dict[str, tuple[Callable[[Method, nn.Module], Method], str]] = {
     "dropout": (after(lambda out: dropout(out, 0.5)), "another result the second time"),
     "noise": (after(lambda out: out + torch.rand(())), "another result the second time"),
@@ -279,70 +240,6 @@ def test_a_module_that_would_fail_in_serving_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=words):
         WrappedBackbone(module(), probe)
-
-
-def with_state(name: str) -> nn.Module:
-    """A working module with one piece of state that cannot be saved as it is."""
-    module = Good()
-    odd: dict[str, Callable[[], object]] = {
-        "bfloat16": module.bfloat16,
-        "float16": module.half,
-        "float64": module.double,
-        "sparse": lambda: module.register_buffer("extra", torch.eye(3).to_sparse()),
-        "sparse rows": lambda: module.register_buffer("extra", torch.eye(3).to_sparse_csr()),
-        "quantised": lambda: module.register_buffer(
-            "extra", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
-        ),
-        "complex": lambda: module.register_buffer("extra", torch.ones(3, dtype=torch.complex64)),
-        "lazy": lambda: module.add_module("extra", nn.LazyLinear(3)),
-        "meta": lambda: module.register_buffer("extra", torch.ones(3, device="meta")),
-        "infinite": lambda: module.register_buffer("extra", torch.full((3,), float("-inf"))),
-        "tensor": lambda: setattr(module, "extra", torch.ones(3)),
-        "list of tensors": lambda: setattr(module, "extra", [torch.ones(3)]),
-        "dict of tensors": lambda: setattr(module, "extra", {"a": (torch.ones(3),)}),
-        "list of modules": lambda: setattr(module, "extra", [nn.Linear(2, 2)]),
-        "array": lambda: setattr(module, "extra", np.ones(3)),
-        "class attribute": lambda: setattr(module, "__class__", type("Odd", (Good,), {"extra": torch.ones(3)})),
-    }
-    odd[name]()
-    return module
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("bfloat16", "'net.weight' has type torch.bfloat16"), ("float16", "'net.weight' has type torch.float16"),
-        ("float64", "'net.weight' has type torch.float64"), ("complex", "'extra' has type torch.complex64"),
-        ("sparse", "'extra' is sparse"), ("sparse rows", "'extra' is sparse"), ("quantised", "'extra' is quantised"),
-        ("lazy", "'extra.weight' has no shape yet"), ("meta", "'extra' is on device meta"),
-        ("infinite", "'extra' has non-finite values"), ("tensor", "'extra' holds a tensor"),
-        ("list of tensors", "'extra' holds a tensor"), ("dict of tensors", "'extra' holds a tensor"),
-        ("list of modules", "'extra' holds a module"), ("array", "'extra' holds a NumPy array"),
-        ("class attribute", "'extra' holds a tensor"),
-    ],
-)  # fmt: skip
-def test_state_that_can_be_neither_saved_nor_named_is_refused_by_name(
-    name: str, words: str, probe: FeatureBatch
-) -> None:
-    with pytest.raises(ValueError, match=words):
-        WrappedBackbone(with_state(name), probe)
-
-
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
-def test_a_dynamically_quantised_layer_is_refused_by_name(probe: FeatureBatch) -> None:
-    module = torch.ao.quantization.quantize_dynamic(Good(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
-    with pytest.raises(ValueError, match=r"'net\..*' is a .*, not a plain tensor"):
-        WrappedBackbone(module, probe)
-
-
-def test_a_tensor_that_appears_with_the_first_call_is_refused(probe: FeatureBatch) -> None:
-    class Caching(Good):
-        def represent(self, batch: FeatureBatch) -> Tensor:
-            self.last = super().represent(batch)
-            return self.last
-
-    with pytest.raises(ValueError, match="'last' holds a tensor"):
-        WrappedBackbone(Caching(), probe)
 
 
 def test_every_learned_number_is_in_the_fingerprint(probe: FeatureBatch) -> None:

@@ -29,7 +29,7 @@ from streaming.processor.commit import Cut, CutPlace, CutState, GroupCommitter, 
 from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import GroupLoader
 from tests.streaming.processor.converting import both_tasks, shop
-from tests.streaming.processor.test_machine import RECORDS, REFERENCE, same
+from tests.streaming.processor.restarts import RECORDS, REFERENCE, same
 from tests.streaming.processor.tiny import BACKBONE, appended, encoded, machine
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "recovery.md"

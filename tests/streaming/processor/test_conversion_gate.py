@@ -21,7 +21,7 @@ from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.machine import GroupMachine
 from streaming.processor.status import ShownStrata
 from tests.streaming.processor.converting import JOIN, OF_CONVERSIONS, both_tasks, converting
-from tests.streaming.processor.test_machine import Store, same
+from tests.streaming.processor.restarts import Store, same
 from tests.streaming.processor.tiny import SPACE, appended, encoded, machine, served
 
 GATE = GateConfig(user_share=1.0, item_share=1.0, false_alarm_requests=1e12)

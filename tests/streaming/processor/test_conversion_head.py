@@ -24,7 +24,7 @@ from streaming.processor.batches import conversion_batch
 from streaming.processor.join import LabelledRequest
 from streaming.processor.machine import GroupMachine
 from tests.streaming.processor.converting import BOTH, JOIN, both_tasks, shop, without_conversions
-from tests.streaming.processor.test_machine import Store, same
+from tests.streaming.processor.restarts import Store, same
 from tests.streaming.processor.tiny import BACKBONE, LIVE, SPACE, appended, encoded, machine
 
 RECORDS = shop(80)

@@ -16,7 +16,7 @@ from streaming.events.traffic import Arm
 from streaming.processor.join import LateConversion
 from streaming.processor.machine import GroupMachine
 from tests.streaming.processor.joined import click, impression, play
-from tests.streaming.processor.test_machine import Store, same
+from tests.streaming.processor.restarts import Store, same
 from tests.streaming.processor.tiny import appended, machine, served
 
 HALF = ControlUsers(0.5, "a test")

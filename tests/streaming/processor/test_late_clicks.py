@@ -14,7 +14,7 @@ from model.gate.config import GateConfig
 from streaming.config import JoinConfig
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
 from streaming.processor.machine import GroupMachine
-from tests.streaming.processor.test_machine import Store, same
+from tests.streaming.processor.restarts import Store, same
 from tests.streaming.processor.tiny import GATE, appended, machine, served
 
 WINDOW = 3.0

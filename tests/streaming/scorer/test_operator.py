@@ -26,8 +26,8 @@ from streaming.events.decisions import Decision, encode_decision
 from streaming.kernel_log.keys import kernel_key
 from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
+from tests.streaming.scorer.running_scorer import Running, running
 from tests.streaming.scorer.scoring_parts import make_backbone, packed
-from tests.streaming.scorer.test_service import Running, running
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from streaming.events.status import GroupStatus, encode_status
 from streaming.kernel_log.keys import kernel_key
 from streaming.topics import ensure_topics
 from tests.pages.feed import domain
+from tests.streaming.scorer.running_scorer import running, writer
 from tests.streaming.scorer.scoring_parts import make_backbone, packed
-from tests.streaming.scorer.test_service import running, writer
 
 
 @pytest.fixture(scope="module")

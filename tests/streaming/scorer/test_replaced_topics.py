@@ -12,8 +12,8 @@ from streaming.kernel_log.kernels import KernelRecord
 from streaming.scorer import topic_ids
 from streaming.topics import ensure_topics
 from tests.streaming.ingest.test_deleted_topics import delete
+from tests.streaming.scorer.running_scorer import running, writer
 from tests.streaming.scorer.scoring_parts import make_backbone, ordered, pinned
-from tests.streaming.scorer.test_service import running, writer
 
 
 async def send(config: Config, *orders: KernelRecord) -> None:

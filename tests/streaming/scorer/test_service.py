@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-import msgspec
 import numpy as np
 import pytest
 import torch
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import REGISTRY
 
 from local.broker import LocalBroker
 from local.watchdog import Watchdog
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
-from model.encoding.query import EncodedQuery
-from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
-from streaming.events import ServedImpression, decode_event, decode_traffic
+from streaming.events import decode_event
 from streaming.kernel_log.keys import kernel_key
 from streaming.monitoring.watch import Watch
-from streaming.scorer.app import make_app
-from streaming.scorer.schema import RequestRefused, ScoreRequest
+from streaming.scorer.schema import ScoreRequest
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics
+from tests.streaming.scorer.running_scorer import ASK, ITEMS, publish, read, read_impressions, running, writer
 from tests.streaming.scorer.scoring_parts import (
     MadeUpFeatures,
     live_logit,
@@ -42,9 +34,9 @@ from tests.streaming.scorer.scoring_parts import (
     packed,
 )
 
-ITEMS = [f"item-{i}" for i in range(10)]
-ASK = {"user_id": "user-1", "candidates": ITEMS, "domain": {"scene": "home", "period": "day"}}
 CLICK = {"event": "feedback", "request_id": "main.1", "item_id": "a", "time": 1.0}
+
+
 HOME = Domain("home", "unknown", "day")
 
 
@@ -60,85 +52,6 @@ def config(stream_config: Config) -> Config:
 
 def _with(config: Config, section: str, **changes: Any) -> Config:
     return config.model_copy(update={section: getattr(config, section).model_copy(update=changes)})
-
-
-class Running:
-    """A scorer that has been started, and a client of it."""
-
-    def __init__(self, service: ScorerService, client: httpx.AsyncClient, watch: Watch, died: asyncio.Event) -> None:
-        self.service, self.client, self.watch, self.died = service, client, watch, died
-
-    async def ready(self) -> None:
-        await self.until(lambda: not self.service.missing())
-
-    async def version(self, version: int) -> None:
-        await self.until(lambda: self.service.kernels().current[0].version == version)
-
-    async def until(self, true: Callable[[], bool]) -> None:
-        while not true():
-            assert not self.watch.failures
-            await asyncio.sleep(0.01)
-
-    async def score(self, **changes: Any) -> dict[str, Any]:
-        answer = await self.client.post("/v1/score", json={**ASK, **changes})
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
-        return body
-
-
-@asynccontextmanager
-async def running(
-    config: Config, backbone: FoundationBackbone, wall: Callable[[], float] = time.time
-) -> AsyncIterator[Running]:
-    died = asyncio.Event()
-    watch = Watch(died.set)
-    kernels = make_kernels(backbone)
-    kernels.clock = time.time
-    scorer = make_scorer(backbone, kernels, live_arm=config.scorer.live_arm)
-    service = ScorerService(config, scorer, kernels, watch, wall=wall)
-    transport = httpx.ASGITransport(make_app(service))
-    async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
-        await service.start()
-        try:
-            yield Running(service, client, watch, died)
-        finally:
-            await service.stop()
-
-
-@asynccontextmanager
-async def writer(config: Config, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(**aiokafka_options(config.kafka), acks="all", **options)
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()
-
-
-async def publish(config: Config, *values: bytes) -> None:
-    async with writer(config) as producer:
-        for value in values:
-            await producer.send_and_wait(config.topics.kernels, value, key=kernel_key("main"), partition=0)
-
-
-async def read(config: Config, topic: str, count: int, partitions: int = 1) -> list[bytes]:
-    """The first `count` values of a topic with `partitions`, waiting for them."""
-    consumer = AIOKafkaConsumer(**aiokafka_options(config.kafka), auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
-        values: list[bytes] = []
-        while len(values) < count:
-            values.extend([(await consumer.getone()).value])
-        return values
-    finally:
-        await consumer.stop()
-
-
-async def read_impressions(config: Config, count: int) -> list[ServedImpression]:
-    """The first `count` impressions of `traffic`: behind the tick that asks the broker's time."""
-    records = [decode_traffic(value) for value in await read(config, config.topics.traffic, count + 1)]
-    return [record for record in records if isinstance(record, ServedImpression)]
 
 
 def live_scores(backbone: FoundationBackbone, items: list[str], version: int) -> list[float]:
@@ -352,82 +265,3 @@ async def test_a_scorer_that_was_never_started_can_stop_and_score(backbone: Foun
     service = ScorerService(Config(), make_scorer(backbone, make_kernels(backbone)), make_kernels(backbone), Watch())
     assert (await service.score(ScoreRequest("u", ["a"]), 0.0)).impression.items == ["a"]
     await service.stop()
-
-
-class SlowTexts(MadeUpFeatures):
-    """Encodes a new query only when it is let go."""
-
-    def __init__(self, backbone: FoundationBackbone) -> None:
-        super().__init__(backbone, reads_queries=True)
-        self.began, self.go = threading.Event(), threading.Event()
-
-    def query(self, text: str) -> EncodedQuery | None:
-        self.began.set()
-        assert self.go.wait(60), "nobody let the text encoder go: it blocks the event loop"
-        return super().query(text)
-
-
-async def began(texts: SlowTexts) -> None:
-    assert await asyncio.to_thread(texts.began.wait, 60)
-
-
-def searching(backbone: FoundationBackbone, texts: SlowTexts) -> ScorerService:
-    kernels = make_kernels(backbone)
-    return ScorerService(Config(), make_scorer(backbone, kernels, encoder=texts), kernels, Watch())
-
-
-WAR = ScoreRequest("u", ["a", "b"], query="war films")
-
-
-async def test_other_requests_are_served_while_a_new_query_is_encoded(backbone: FoundationBackbone) -> None:
-    texts = SlowTexts(backbone)
-    service = searching(backbone, texts)
-    one, same = (asyncio.create_task(service.score(WAR, 0.0)) for _ in range(2))
-    await began(texts)
-    assert (await service.score(ScoreRequest("v", ["a"]), 0.0)).impression.items == ["a"]
-    assert not one.done() and not same.done()
-    texts.go.set()
-    logits = [(await task).impression.frozen_logit for task in (one, same)]
-    assert logits[0] == logits[1]
-    assert texts.asked == ["war films"], "encoded once for both"
-    plain = await service.score(msgspec.structs.replace(WAR, query=None), 0.0)
-    assert plain.impression.frozen_logit != logits[0]
-    await service.stop()
-
-
-async def test_a_client_that_disconnects_does_not_cancel_a_shared_query_encoding(backbone: FoundationBackbone) -> None:
-    texts = SlowTexts(backbone)
-    service = searching(backbone, texts)
-    one, other = (asyncio.create_task(service.score(WAR, 0.0)) for _ in range(2))
-    await began(texts)
-    one.cancel()
-    await asyncio.sleep(0)
-    texts.go.set()
-    assert (await other).impression.user_id == "u"
-    with pytest.raises(asyncio.CancelledError):
-        await one
-    await service.stop()
-
-
-async def test_new_queries_beyond_the_queue_limit_are_asked_to_retry(
-    backbone: FoundationBackbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("streaming.scorer.query_reader.MOST_WAITING", 2)
-    texts = SlowTexts(backbone)
-    service = searching(backbone, texts)
-    queries = [msgspec.structs.replace(WAR, query=f"films {number}") for number in range(3)]
-    waiting = [asyncio.create_task(service.score(query, 0.0)) for query in queries[:2]]
-    await began(texts)
-    with pytest.raises(RequestRefused, match="2 new queries wait: send this one again") as refused:
-        await service.score(queries[2], 0.0)
-    assert refused.value.status == 503
-    texts.go.set()
-    await asyncio.gather(*waiting)
-    await service.stop()
-
-
-async def test_an_invalid_request_encodes_no_query(backbone: FoundationBackbone) -> None:
-    texts = SlowTexts(backbone)
-    with pytest.raises(RequestRefused, match="candidates is empty"):
-        await searching(backbone, texts).score(msgspec.structs.replace(WAR, candidates=[]), 0.0)
-    assert not texts.began.is_set()
