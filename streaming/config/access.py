@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from model.config import Section
 
-Right = Literal["score", "feedback", "impression", "profile", "drift", "look", "operator"]
+Right = Literal["score", "feedback", "impression", "profile", "drift", "read", "operator"]
 
 _LEAST_SECRET = 32
 
@@ -25,7 +25,7 @@ class KeyConfig(Section):
     may: tuple[Right, ...] = Field(
         min_length=1,
         description="Rights of the key: `score` for /v1/score; `feedback`, `impression`, `profile` (users and items) "
-        "and `drift` for these events at /v1/events; `look` to see kernels and verdicts; "
+        "and `drift` for these events at /v1/events; `read` to see kernels and verdicts; "
         "`operator` to see them and to give orders.",
     )
 

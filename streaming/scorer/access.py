@@ -69,11 +69,11 @@ class Caller:
     rights: frozenset[str]
 
     def may(self, right: Right) -> bool:
-        """Whether the caller has the right; who may `operator` may also `look`."""
-        return right in self.rights or (right == "look" and "operator" in self.rights)
+        """Whether the caller has the right; who may `operator` may also `read`."""
+        return right in self.rights or (right == "read" and "operator" in self.rights)
 
     def need(self, right: Right) -> None:
-        """Raises RequestRefused (403) without the right; `operator` includes `look`."""
+        """Raises RequestRefused (403) without the right; `operator` includes `read`."""
         if not self.may(right):
             _count(self.name, "forbidden")
             raise RequestRefused(

@@ -169,7 +169,7 @@ class Endpoints:
 
     async def kernels(self, request: Request) -> Response:
         """Kernels in use and their history."""
-        self.enter(request).need("look")
+        self.enter(request).need("read")
         known = self.backend.kernels()
         if "last" in request.query_params:
             last = max(int(number_of(request, "last")), 0)

@@ -24,7 +24,7 @@ from tests.streaming.scorer.scoring_parts import FakeBackend, make_backbone, ord
 
 pytestmark = pytest.mark.browser
 
-LOOKS: dict[str, dict[str, Any]] = {
+APPEARANCES: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
     "narrow": {"viewport": {"width": 360, "height": 740}},
@@ -46,11 +46,11 @@ def test_three_sentences_answer_the_person_on_call(visit: Open, address: str) ->
     assert "11 min ago" in named and "8 min ago" in handled
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("appearance", APPEARANCES)
 def test_the_page_loads_from_the_scorer_only_without_errors_or_horizontal_scrolling(
-    visit: Open, address: str, look: str
+    visit: Open, address: str, appearance: str
 ) -> None:
-    seen = visit(address, **LOOKS[look])
+    seen = visit(address, **APPEARANCES[appearance])
     assert seen.errors == []
     assert seen.outside == []
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -61,11 +61,11 @@ def test_the_page_loads_from_the_scorer_only_without_errors_or_horizontal_scroll
     assert chart["height"] > 400
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_no_accessibility_violation(visit: Open, address: str, look: str) -> None:
+@pytest.mark.parametrize("appearance", APPEARANCES)
+def test_axe_finds_no_accessibility_violation(visit: Open, address: str, appearance: str) -> None:
     from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
-    seen = visit(address, **LOOKS[look])
+    seen = visit(address, **APPEARANCES[appearance])
     seen.page.get_by_text("The figures as a table").click()
     seen.page.locator("#recent").click()
     seen.page.locator("#try button[type=submit]").click()
@@ -167,13 +167,13 @@ def test_external_names_are_rendered_as_text(visit: Open, backend: FakeBackend, 
     assert seen.errors == []
 
 
-def _doors(*rights: Right) -> tuple[Config, str]:
+def _config_with_key(*rights: Right) -> tuple[Config, str]:
     key = new_key()
     config = KeyConfig(name="oncall", hash=key_hash(key), may=rights)
     return Config(access=AccessConfig(keys=(config,))), key
 
 
-def _enter(seen: Visit, key: str) -> None:
+def _enter_key(seen: Visit, key: str) -> None:
     if not seen.page.evaluate("document.querySelector('#key-dialog').open"):
         seen.page.locator("#open-key").click()
     seen.page.locator("#key").fill(key)
@@ -181,15 +181,15 @@ def _enter(seen: Visit, key: str) -> None:
 
 
 def test_a_key_is_requested_and_stored_in_the_tab_only(visit: Open) -> None:
-    config, key = _doors("operator")
+    config, key = _config_with_key("operator")
     backend = FakeBackend(config)
     with serving(config, backend) as port:
         address = f"http://127.0.0.1:{port}"
         seen = visit(address, ready="#key-dialog[open]")
         assert "key" in seen.text("#feed").lower()
-        _enter(seen, "dl_wrong")
+        _enter_key(seen, "dl_wrong")
         seen.waits_for("#notice", "is not among access.keys")
-        _enter(seen, key)
+        _enter_key(seen, key)
         seen.waits_for("#feed", "No processor has reported yet")
         assert seen.page.locator("#notice").is_hidden()
         assert seen.page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
@@ -203,19 +203,19 @@ def test_a_key_is_requested_and_stored_in_the_tab_only(visit: Open) -> None:
 
 
 def test_a_key_that_may_only_score_does_not_see_the_page(visit: Open) -> None:
-    config, key = _doors("score", "feedback")
+    config, key = _config_with_key("score", "feedback")
     with serving(config, FakeBackend(config)) as port:
         seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
-        _enter(seen, key)
-        seen.waits_for("#notice", "may not 'look'")
+        _enter_key(seen, key)
+        seen.waits_for("#notice", "may not 'read'")
 
 
 def test_holding_and_rolling_back_take_the_right_of_an_operator(visit: Open) -> None:
-    config, key = _doors("look")
+    config, key = _config_with_key("read")
     backend = FakeBackend(config)
     with serving(config, backend) as port:
         seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
-        _enter(seen, key)
+        _enter_key(seen, key)
         seen.waits_for("#feed", "No processor has reported yet")
         refused = seen.page.evaluate(
             """key => fetch("/v1/orders", {method: "POST", headers: {Authorization: `Bearer ${key}`},
@@ -227,12 +227,12 @@ def test_holding_and_rolling_back_take_the_right_of_an_operator(visit: Open) -> 
 
 
 def test_a_read_only_key_is_offered_no_order_and_no_ranking_with_the_reason(visit: Open) -> None:
-    config, key = _doors("look")
+    config, key = _config_with_key("read")
     backend = FakeBackend(config)
     tell(backend.told, time.time())
     with serving(config, backend) as port:
         seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
-        _enter(seen, key)
+        _enter_key(seen, key)
         seen.page.wait_for_selector("#versions tbody tr")
         assert (
             seen.page.locator("#orders button:enabled, #versions button:enabled, #try [type=submit]:enabled").count()
@@ -243,12 +243,12 @@ def test_a_read_only_key_is_offered_no_order_and_no_ranking_with_the_reason(visi
 
 
 def test_a_key_that_may_rank_but_not_send_clicks_ranks_with_a_note(visit: Open) -> None:
-    config, key = _doors("look", "score")
+    config, key = _config_with_key("read", "score")
     backend = FakeBackend(config)
     backend.page.asked(ScoreRequest("196", ["a", "b"], DomainFacets("home", "unknown", "day")))
     with serving(config, backend) as port:
         seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
-        _enter(seen, key)
+        _enter_key(seen, key)
         seen.page.locator("#recent").click()
         seen.page.locator("#try button[type=submit]").click()
         seen.page.wait_for_selector("#live li")

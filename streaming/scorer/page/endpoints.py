@@ -1,4 +1,4 @@
-"""The page's endpoints: files need no key, data need the right `look`, orders need `operator`."""
+"""The page's endpoints: files need no key, data need the right `read`, orders need `operator`."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class PageEndpoints:
     async def status(self, request: Request) -> Response:
         """The state of every group, and recent decisions."""
         caller = self.enter(request)
-        caller.need("look")
+        caller.need("read")
         may = [right for right in RIGHTS if caller.may(right)]
         return json_response(self.view.status(int(number_of(request, "after")), may), headers=_PRIVATE)
 
     async def history(self, request: Request) -> Response:
         """One stratum over the last hours."""
-        self.enter(request).need("look")
+        self.enter(request).need("read")
         group, stratum = (request.query_params.get(name, "") for name in ("group", "stratum"))
         return json_response(self.view.past(group, stratum, number_of(request, "since")), headers=_PRIVATE)
 

@@ -15,9 +15,9 @@ const WORDS = {
   resume: (group) => [`Resume ${group}`, "Every order ends: the newest published kernel is served again, and the processor learns."],
 };
 
-export function drawKernels(current, swaps, look, now, order, mayOrder) {
+export function drawKernels(current, swaps, status, now, order, mayOrder) {
   const served = document.getElementById("served");
-  served.textContent = current ? servedWords(current, look, now) : "";
+  served.textContent = current ? servedWords(current, status, now) : "";
   document.getElementById("ordered").textContent = current ? orderedWords(current) : "";
   const rows = swaps.filter((swap) => swap.group === current?.group).slice(-ROWS).reverse();
   document.getElementById("versions-empty").hidden = rows.length > 0;
@@ -28,12 +28,12 @@ export function drawKernels(current, swaps, look, now, order, mayOrder) {
   for (const button of document.querySelectorAll("#orders button")) button.disabled = !current || !mayOrder;
 }
 
-function servedWords(current, look, now) {
+function servedWords(current, status, now) {
   if (current.frozen) return "The frozen arm is served.";
   if (!current.version) return "No kernel is served yet: the frozen arm answers.";
   const fresh = current.newest_event_time;
   const age = fresh ? ` It knows what was shown up to ${duration(now - fresh)} ago.` : "";
-  const stopped = look?.held ? " The gate holds back newer ones." : "";
+  const stopped = status?.held ? " The gate holds back newer ones." : "";
   return `Version ${current.version} is served.${age}${stopped}`;
 }
 

@@ -84,7 +84,7 @@ function failed(error) {
   state.failures += 1;
   if (error.wantsKey) {
     feed("key", key() ? "The key does not open this page" : "A key is needed");
-    notice(key() ? error.message : "This scorer needs a key: press Key, and enter one with the right `look`.");
+    notice(key() ? error.message : "This scorer needs a key: press Key, and enter one with the right `read`.");
     if (!key() && state.failures === 1) at("key-dialog").showModal();
     return MOST_WAIT_MS;
   }
@@ -114,7 +114,7 @@ function say(words, alarm = false) {
   if (alarm) notice(words);
 }
 
-function look() {
+function currentStatus() {
   return state.status?.groups.find(({ group }) => group === state.group);
 }
 
@@ -138,7 +138,7 @@ function chooseGroup() {
 function show() {
   const { status } = state;
   const now = status.now;
-  const current = look();
+  const current = currentStatus();
   const domains = current ? sorted(current.domains) : [];
   const decisions = state.decisions.filter(({ group }) => !group || group === state.group);
   showFeed(now, current);

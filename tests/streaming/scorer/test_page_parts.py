@@ -215,7 +215,7 @@ async def test_the_data_of_the_page_need_a_read_right() -> None:
 
 
 async def test_a_read_only_key_sees_what_an_operator_sees_and_gives_no_orders() -> None:
-    keys = {may: new_key() for may in ("look", "operator")}
+    keys = {may: new_key() for may in ("read", "operator")}
     access = AccessConfig(keys=tuple(KeyConfig(name=may, hash=key_hash(key), may=(may,)) for may, key in keys.items()))
     backend = FakeBackend(Config(access=access))
     async with asgi_client(backend) as client:
@@ -224,7 +224,7 @@ async def test_a_read_only_key_sees_what_an_operator_sees_and_gives_no_orders() 
             for path in ("/v1/status", "/v1/history?group=main&stratum=group", "/v1/kernels"):
                 assert (await client.get(path, headers=header)).status_code == 200, path
             ordered = await client.post("/v1/orders", json=order, headers=header)
-            assert ordered.status_code == {"look": 403, "operator": 202}[may]
+            assert ordered.status_code == {"read": 403, "operator": 202}[may]
             event = {"event": "user", "user_id": "u", "time": 1}
             assert (await client.post("/v1/events", json=event, headers=header)).status_code == 403
     assert len(backend.orders) == 1
