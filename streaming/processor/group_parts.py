@@ -27,9 +27,9 @@ from streaming.processor.corrections import Corrections, LoggedRequests, LoggedT
 from streaming.processor.drift_watch import DriftWatch
 from streaming.processor.experiment import Experiment
 from streaming.processor.join import Join, LabelledRequest
+from streaming.processor.kernel_publisher import KernelPublisher
 from streaming.processor.learned import PublishedKernel
 from streaming.processor.mature_requests import MatureRequests
-from streaming.processor.publisher import Publisher
 from streaming.processor.recovery import Recovery
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
@@ -81,8 +81,7 @@ class GroupParts:
         self.join = Join(join, self._mature)
         self._skipped: Counter[str] = Counter()
         self.experiment = Experiment(group, control)
-        self._fingerprint = fingerprint
-        self.publisher = Publisher(group, fingerprint, dependencies(learner.start, space.sizes), conversions)
+        self.publisher = KernelPublisher(group, fingerprint, dependencies(learner.start, space.sizes), conversions)
         self._reader = TrafficReader(group, fingerprint, widths)
         self._logged = LoggedRequests(self._reader, traffic)
         looked_up = self.join.closed, self._logged, self.join.dropped
@@ -90,7 +89,7 @@ class GroupParts:
         self.converting = Converting(Corrections("conversion", *looked_up), self.experiment)
         self.late_clicks: Counter[str] = Counter()
         """Late clicks by outcome: relabelled, corrected."""
-        self._space, self._config = space, config
+        self._space, self._config, self._fingerprint = space, config, fingerprint
         self._pending: list[LabelledRequest] = []
 
     @property

@@ -13,7 +13,7 @@ from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.learned import PublishedKernel
 
 
-class Publisher:
+class KernelPublisher:
     """Numbers and describes one group's kernels.
 
     A kernel of clicks is published together with one of conversions, if the backbone has that task.
