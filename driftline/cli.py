@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from driftline import __version__, evaluate, operate, prepare, services, whole
-from driftline.context import errors, silent_broker
+from driftline.command_group import Commands, ConfigSource
+from driftline.context import errors
 from driftline.keys import app as key_app
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
 from local.dead_letters import app as dead_letters_app
 from local.options import path_option
 from local.state.groups import app as groups_app
-from streaming.config import load_config
-
-
-class Commands(TyperGroup):
-    """The group of all commands, which explains an unreachable broker in the same way for each."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs the command. Raises what it raises, and BrokerSilent."""
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            silent = silent_broker(ctx.obj, error)
-            if silent is None:
-                raise
-            raise silent from error
-
 
 app = typer.Typer(
     cls=Commands,
@@ -87,12 +70,7 @@ def common(
     ] = False,
 ) -> None:
     """Store the options for the configuration; the command itself reads it, so that `--help` needs none."""
-    overrides: dict[str, object] = {}
-    if bootstrap is not None:
-        overrides["kafka"] = {"bootstrap": bootstrap}
-    if run_dir is not None:
-        overrides["run_dir"] = run_dir
-    context.obj = functools.partial(load_config, config, **overrides)
+    context.obj = ConfigSource(config, bootstrap, run_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

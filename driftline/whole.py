@@ -61,9 +61,10 @@ def demo(
     config = settings(context)
     if stop:
         raise typer.Exit(stop_demo(config))
-    bootstrap = context.find_root().params.get("bootstrap")
     choice = stream_choice(script, log, mapping, archive)
-    raise typer.Exit(run_demo(config, keep=keep, limit=limit, rate=rate, bootstrap=bootstrap, stream=choice))
+    raise typer.Exit(
+        run_demo(config, keep=keep, limit=limit, rate=rate, bootstrap=context.obj.bootstrap, stream=choice)
+    )
 
 
 @app.command(rich_help_panel="Whole")

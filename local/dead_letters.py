@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from model.near_names import did_you_mean
 from streaming.config import Config
 from streaming.events import CURES, REASONS
 
@@ -22,7 +23,7 @@ errors = Console(stderr=True)
 
 def _known_reason(reason: str | None) -> str | None:
     if reason is not None and reason not in REASONS:
-        raise typer.BadParameter(f"there is no reason {reason!r}: {', '.join(REASONS)}")
+        raise typer.BadParameter(f"there is no reason {reason!r}: {', '.join(REASONS)}{did_you_mean(reason, REASONS)}")
     return reason
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from model.config import BackboneConfig, PretrainConfig
+from model.near_names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class UnknownBaseError(ValueError):
 def known_base(name: str, configured: BackboneConfig) -> Base:
     """The base of a name, in place of the `configured` one, for the tasks of that. Raises UnknownBaseError."""
     if name not in BASES:
-        raise UnknownBaseError(f"no base {name!r}; there are {', '.join(BASES)}")
+        raise UnknownBaseError(f"no base {name!r}; there are {', '.join(BASES)}{did_you_mean(name, BASES)}")
     if configured.factory:
         raise UnknownBaseError(
             f"--base {name} takes a foundation model, but backbone.factory names {configured.factory}: leave out one"

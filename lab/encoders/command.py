@@ -20,6 +20,7 @@ from lab.evaluate.trials import run_trials
 from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_SESSIONS
 from lab.streams.sources import NamedStreams, Source, choose, movielens_source
 from model.config import BackboneConfig
+from model.near_names import did_you_mean
 from streaming.config import Config
 
 SEEDS, QUICK_SEEDS = 3, 2
@@ -73,7 +74,7 @@ def _named(models: Sequence[str] | None) -> tuple[str, ...]:
     known = (*KINDS, *(f"{kind}{CLUE}" for kind in KINDS if kind != NONE))
     for name in models or ():
         if name not in known:
-            raise NoEncodersError(f"no user encoder {name!r}: there are {', '.join(known)}")
+            raise NoEncodersError(f"no user encoder {name!r}: there are {', '.join(known)}{did_you_mean(name, known)}")
     return tuple(dict.fromkeys((NONE, *models))) if models else ()
 
 

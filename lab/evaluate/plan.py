@@ -18,6 +18,7 @@ from lab.evaluate.config import EvaluationConfig
 from lab.streams.sources import Source
 from model.backbone.own import factory_digest
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
+from model.near_names import did_you_mean
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
 KERNEL = "iak"
@@ -145,7 +146,9 @@ def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
     chosen = tuple(adapter for name in names for adapter in ADAPTER_SETS.get(name, (name,)))
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
-        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join((*ALL_ADAPTERS, *ADAPTER_SETS))}")
+        known = (*ALL_ADAPTERS, *ADAPTER_SETS)
+        near = did_you_mean(unknown[0], known)
+        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(known)}{near}")
     return chosen
 
 

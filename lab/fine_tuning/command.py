@@ -26,6 +26,7 @@ from model.backbone.schema import CARD
 from model.backbone.transfer import Transferred, fine_tune
 from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import QueryFeatures
+from model.near_names import did_you_mean
 from model.whole_files import whole_folder, write_digests
 from streaming.config import Config
 
@@ -57,8 +58,9 @@ def levels_of(text: str) -> tuple[Level, ...]:
 
 def method_of(text: str) -> MethodName | None:
     """The method that a user names, none for `full`. Raises TransferRefused."""
-    if text != "full" and text not in METHOD_NAMES:
-        raise TransferRefused(f"--method {text}: there are full, {', '.join(METHOD_NAMES)}")
+    known = ("full", *METHOD_NAMES)
+    if text not in known:
+        raise TransferRefused(f"--method {text}: there are {', '.join(known)}{did_you_mean(text, known)}")
     return next((name for name in METHOD_NAMES if name == text), None)
 
 

@@ -48,7 +48,7 @@ def without_mark(encoding: str) -> str:
 
 @contextmanager
 def file_errors(path: Path, kind: str, encoding: str = "utf-8", cure: str = "set `format`") -> Iterator[None]:
-    """RequestScheduler every error of reading `path` as `kind` into a StreamError with the cure.
+    """Turn every error of reading `path` as `kind` into a StreamError with the cure.
 
     A reader's errors come from several libraries below it: decompression, decoding, parsing. None may go past.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Any, TypeVar
@@ -13,6 +12,7 @@ from pydantic import BeforeValidator, ValidationError
 from lab.streams.stream import StreamError
 from model.config import Section
 from model.encoding.spelling import spell
+from model.near_names import did_you_mean
 
 S = TypeVar("S", bound=Section)
 
@@ -61,8 +61,8 @@ def _explain(kind: type[Section], fault: Any) -> str:
     if fault["type"] != "extra_forbidden":
         return f"{where or 'whole file'}: {fault['msg'].removeprefix('Value error, ')}"
     key = str(fault["loc"][-1])
-    near = difflib.get_close_matches(key, sorted(set(_keys(kind)) - {key}), n=1)
-    return f"unknown key {key!r} at {where}" + (f"; did you mean {near[0]!r}?" if near else "; see docs/streams.md")
+    near = did_you_mean(key, sorted(set(_keys(kind)) - {key}))
+    return f"unknown key {key!r} at {where}" + (near or "; see docs/streams.md")
 
 
 def _keys(kind: type[Section]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from lab.streams.logged.datasets import DATASETS
 from lab.streams.logged.logs import log_files, open_log
 from lab.streams.logged.movielens import Progress, fetch, load
 from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_STREAMS, MOVIELENS_TITLES
+from model.near_names import did_you_mean
 
 SUITES = ("standard", "scripted", "unmatched", *MOVIELENS_STREAMS)
 QUICK_STREAMS = ("abrupt", "no-drift")
@@ -123,7 +124,7 @@ def choose(named: NamedStreams, *, quick: bool) -> list[Source]:
 
 def _suite(name: str) -> list[Source]:
     if name not in SUITES:
-        raise StreamError(f"no suite {name!r}; there are {', '.join(SUITES)}")
+        raise StreamError(f"no suite {name!r}; there are {', '.join(SUITES)}{did_you_mean(name, SUITES)}")
     scripted, unmatched = (
         [Source(script.name, script=script) for script in suite().values()]
         for suite in (standard_suite, unmatched_suite)
@@ -145,6 +146,12 @@ def log_source(log: Path | None, mapping: str | None) -> Source:
             raise StreamError(f"data set {mapping}: name the folder you downloaded by --log FOLDER")
         return Source(mapping, log=log, dataset=mapping)
     path = Path(mapping)
+    if not (path.exists() or path.suffix or path.name != mapping):
+        known = (*MOVIELENS_STREAMS, *DATASETS)
+        raise StreamError(
+            f"no mapping {mapping!r}: there is no such file, and the data sets known by name are {', '.join(known)}"
+            f"{did_you_mean(mapping, known)}"
+        )
     return Source(path.stem, log=log, mapping=path)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from features.text import DEFAULT_MODEL, TextEncoder
+from model.near_names import did_you_mean
 from model.paths import user_path
 from model.whole_files import whole_folder
 
@@ -81,6 +82,7 @@ def ensure_known(name: str) -> None:
         raise UnknownTextModelError(
             f"no text model {name!r}: there are {', '.join(TEXT_MODELS)}, and any folder that holds a model of "
             "sentence-transformers; each of MiniLM and of a folder also with its top layer tuned, as minilm-1:tuned-1"
+            f"{did_you_mean(name, TEXT_MODELS)}"
         )
 
 

@@ -15,6 +15,7 @@ from lab.streams.sources import Source, movielens_source
 from lab.streams.stream import Catalogue
 from model.encoding.domain import FACETS
 from model.encoding.spelling import FieldValue, spell_list
+from model.near_names import did_you_mean
 
 _MOST_LISTED = 12
 """Values of a field that an error lists."""
@@ -75,7 +76,10 @@ def _stream(name: str, log: Source | None) -> Source:
         script = find_script(name)
     except StreamError as error:
         more = f", and {log.name} by --log" if log is not None else ""
-        raise TransferRefused(f"no stream {name!r}: there are {', '.join(MOVIELENS_STREAMS)}{more}; {error}") from error
+        near = did_you_mean(name, MOVIELENS_STREAMS)
+        raise TransferRefused(
+            f"no stream {name!r}: there are {', '.join(MOVIELENS_STREAMS)}{more}{near}; {error}"
+        ) from error
     return Source(script.name, script=script)
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from model.config import Section
 from model.encoding.domain import Domain
 from model.paths import UserPath
 
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s/:,\[\]]+):(?P<port>[0-9]{1,5})")
+
 
 class KafkaConfig(Section):
     """Address of the cluster and how clients connect to it."""
 
-    bootstrap: str = Field(
-        default="localhost:9092", min_length=1, description="Kafka bootstrap servers, `host:port[,host:port]`."
-    )
+    bootstrap: str = Field(default="localhost:9092", description="Kafka bootstrap servers, `host:port[,host:port]`.")
     security_protocol: str = Field(
         default="PLAINTEXT",
         pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
@@ -37,6 +38,16 @@ class KafkaConfig(Section):
     startup_wait_s: float = Field(
         default=60.0, gt=0, description="Seconds that a starting process waits for the broker."
     )
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _addresses(cls, bootstrap: str) -> str:
+        # Each client would fail in its own way, one of them with a number that it cannot read.
+        for address in bootstrap.split(","):
+            found = _ADDRESS.fullmatch(address.strip())
+            if found is None or not 0 < int(found["port"]) < 2**16:
+                raise ValueError(f"{address!r} is no address: give `host:port`, several with commas")
+        return bootstrap
 
     @model_validator(mode="after")
     def _complete(self) -> KafkaConfig:

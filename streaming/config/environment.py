@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -59,6 +59,17 @@ def variable_of(path: tuple[str, ...], environment: Mapping[str, str]) -> str | 
     return None
 
 
+def key_paths(model: type[BaseModel], prefix: str = "", *, entries: bool = False) -> Iterator[str]:
+    """Dotted names of all sections and keys of `model`; with `entries` also of the keys of a list's tables."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        inner = field.annotation
+        if entries and get_origin(inner) is tuple:
+            inner = get_args(inner)[0]
+        if is_section(inner):
+            yield from key_paths(inner, f"{prefix}{name}.", entries=entries)  # type: ignore[arg-type]
+
+
 def _prefixed(name: str) -> bool:
     return name.upper().startswith(ENV_PREFIX) and name.upper() != ENV_FILE
 
@@ -93,18 +104,10 @@ def _field(model: type[BaseModel], path: tuple[str, ...]) -> FieldInfo | None:
 
 
 def _unknown(name: str, model: type[BaseModel]) -> str:
-    near = difflib.get_close_matches(name.upper(), _names(model, ENV_PREFIX), n=1)
+    known = [ENV_PREFIX + path.replace(".", "__").upper() for path in key_paths(model)]
+    near = difflib.get_close_matches(name.upper(), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ";"
     return f"environment variable {name} is no key of Driftline{hint} `driftline config` lists them all"
-
-
-def _names(model: type[BaseModel], prefix: str) -> list[str]:
-    names = []
-    for key, field in model.model_fields.items():
-        names.append(prefix + key.upper())
-        if is_section(field.annotation):
-            names += _names(field.annotation, f"{prefix}{key.upper()}__")  # type: ignore[arg-type]
-    return names
 
 
 def _value(name: str, text: str, key: str, field: FieldInfo) -> Any:

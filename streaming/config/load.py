@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from model.near_names import did_you_mean
 from model.paths import user_path
-from streaming.config.environment import ENV_FILE, environment_values, variable_of
+from streaming.config.environment import ENV_FILE, environment_values, key_paths, variable_of
 from streaming.config.errors import ConfigError
 from streaming.config.root import Config
 
@@ -68,11 +70,38 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return both
 
 
+def _near_key(path: tuple[str, ...]) -> str:
+    """`did_you_mean` for an unknown key: one of its own section, else that of the same name in another section."""
+    parts = [part for part in path if not part.isdigit()]  # a list's tables are numbered
+    known = [key.rpartition(".") for key in key_paths(Config, entries=True)]
+    siblings = [name for parent, _, name in known if parent == ".".join(parts[:-1])]
+    elsewhere = [f"{parent}{dot}{name}" for parent, dot, name in known if name == parts[-1]]
+    return did_you_mean(parts[-1], siblings) or (f"; did you mean {elsewhere[0]!r}?" if len(elsewhere) == 1 else "")
+
+
+_WORDS = {"tuple_type": "a list is wanted", "model_type": "a section with keys is wanted"}
+_CHOICES = re.compile(r"\^\(([\w|-]+)\)\$")
+
+
+def _fault(path: tuple[str, ...], problem: Any) -> str:
+    """What is wrong with one key, in words of TOML rather than of Python."""
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key{_near_key(path)}"
+    choices = _CHOICES.fullmatch(problem["ctx"]["pattern"]) if kind == "string_pattern_mismatch" else None
+    if choices is not None:
+        known = choices[1].split("|")
+        return f"one of {', '.join(known)} is wanted{did_you_mean(str(problem['input']), known)}"
+    return _WORDS.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+
+
 def _explain(error: ValidationError, source: Path | None) -> str:
     lines = []
     for problem in error.errors():
+        if problem["type"] == "too_short" and len(error.errors()) > 1:
+            continue  # a list is called too short because its entries are faulty, and these are named
         path = tuple(str(part) for part in problem["loc"])
-        fault = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        fault = _fault(path, problem)
         variable = variable_of(path, os.environ)
         origin = f" (from {variable})" if variable is not None else ""
         lines.append(": ".join(part for part in (".".join(path), fault + origin) if part))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.kernel.record import KernelInfo, KernelRefused, read_info
+from model.near_names import did_you_mean
 from streaming.config import Config
 from streaming.topic_scan import scan, scan_back
 
@@ -59,8 +60,9 @@ def partition_of(config: Config, group: str) -> int:
     """The partition of a group. Raises ControlError for an unknown group."""
     partition = config.partition_of(group)
     if partition is None:
-        known = ", ".join(known.name for known in config.groups)
-        raise ControlError(f"there is no kernel group {group!r}; the configured ones are: {known}")
+        known = [known.name for known in config.groups]
+        near = did_you_mean(group, known)
+        raise ControlError(f"there is no kernel group {group!r}; the configured ones are: {', '.join(known)}{near}")
     return partition
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from model.near_names import did_you_mean
 from streaming.backbone import OpenedBackbone
 from streaming.clients import begin_offsets, end_offsets, make_admin, make_consumer, topic_id
 from streaming.config import Config
@@ -63,8 +64,9 @@ def traffic_span(config: Config, group: str) -> TrafficSpan:
     """The span that the broker holds of a group's traffic. Raises ReplayError."""
     number = config.partition_of(group)
     if number is None:
-        known = ", ".join(known.name for known in config.groups)
-        raise ReplayError(f"there is no kernel group {group!r}; the configured ones are: {known}")
+        known = [known.name for known in config.groups]
+        near = did_you_mean(group, known)
+        raise ReplayError(f"there is no kernel group {group!r}; the configured ones are: {', '.join(known)}{near}")
     partition = TopicPartition(config.topics.traffic, number)
     try:
         with make_admin(config.kafka) as admin:

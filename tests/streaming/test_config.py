@@ -32,6 +32,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- every key, by its name ---
 
 OTHER: dict[str, Any] = {
+    "KAFKA__BOOTSTRAP": "other:9092",
     "KAFKA__SECURITY_PROTOCOL": "SSL",
     "KAFKA__SASL_MECHANISM": "PLAIN",
     "LOG_LEVEL": "ERROR",
@@ -288,7 +289,16 @@ def test_a_misspelled_key_is_not_taken_for_a_kubernetes_service(name: str, monke
         (b'log_level = "INFO\n', r"driftline\.toml: .*line 1"),
         (b"x = " + b"[" * 100_000, r"driftline\.toml: "),
         (b"[scorer]\nport = 1" + b"0" * 5_000, r"driftline\.toml: "),
-        (b"[scorer]\nprot = 1", r"driftline\.toml: scorer\.prot: unknown key"),
+        (b"[scorer]\nprot = 1", r"driftline\.toml: scorer\.prot: unknown key; did you mean 'port'"),
+        (b"[scorer]\nwindow_s = 1", r"scorer\.window_s: unknown key; did you mean 'join\.window_s'"),
+        (b"[[groups]]\nnam = 'x'", r"groups\.0\.nam: unknown key; did you mean 'name'\? \(`driftline config`"),
+        (b"scorer = 1", r"scorer: a section with keys is wanted"),
+        (b"domains.scene = 'home'", r"domains\.scene: a list is wanted"),
+        (b"log_level = 'DEBG'", r"log_level: one of DEBUG, INFO, WARNING, ERROR is wanted; did you mean 'DEBUG'"),
+        (b"kafka.bootstrap = 'localhost'", r"kafka\.bootstrap: 'localhost' is no address: give `host:port`"),
+        (b"kafka.bootstrap = 'a:1,b:x'", r"kafka\.bootstrap: 'b:x' is no address"),
+        (b"kafka.bootstrap = 'a:99999'", r"kafka\.bootstrap: 'a:99999' is no address"),
+        (b"kafka.bootstrap = 'kafka://a:1'", r"kafka\.bootstrap: 'kafka://a:1' is no address"),
         (b"kafka = 5", r"driftline\.toml: kafka: "),
         (b"[join]\nhorizon_s = 3e5", r"feedback is believed for 300000 s.*raise topics\.traffic_retention_h"),
         (b'run_dir = ""', "run_dir: the path is empty"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from lab.streams.sections import Category, parse_section
 from lab.streams.stream import StreamError
 from model.config import MAX_SEED, Section
 from model.encoding.domain import UNKNOWN
+from model.near_names import did_you_mean
 
 _MAX_SHARE = 1e6
 PERIODS = ("night", "morning", "afternoon", "evening")
@@ -139,10 +139,9 @@ def find_script(named: str) -> Script:
     path = Path(named)
     if path.exists() or path.suffix or path.name != named:
         return load_script(path)
-    near = difflib.get_close_matches(named, shipped, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise StreamError(
-        f"no script {named!r}: there is no such file, and the ones that come along are {', '.join(shipped)}{hint}"
+        f"no script {named!r}: there is no such file, and the ones that come along are {', '.join(shipped)}"
+        f"{did_you_mean(named, shipped)}"
     )
 
 

@@ -1,0 +1,80 @@
+"""Options of every command, wherever they stand, and the names that a mistyped one is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from driftline.cli import app, main
+from driftline.command_group import COMMON
+
+
+def leaves(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, part in getattr(command, "commands", {}).items():
+        yield from leaves(part, *path, name)
+    if not hasattr(command, "commands"):
+        yield path, command
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    return " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
+@pytest.mark.parametrize(("path", "command"), list(leaves(typer.main.get_command(app))), ids=str)
+def test_every_command_takes_the_common_options(path: tuple[str, ...], command: Any) -> None:
+    assert set(COMMON) <= {option.name for option in command.params}, path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--config gone.toml serve",
+        "serve --config gone.toml",
+        "serve -c gone.toml",
+        "kernel --config gone.toml list",
+        "kernel list --config gone.toml",
+        "groups migrate --from old.toml --config gone.toml",
+        "--config first.toml serve --config gone.toml",
+    ],
+)
+def test_the_configuration_may_be_named_before_and_after_the_command_and_the_last_counts(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no configuration file at gone.toml" in refused(capsys, *arguments.split())
+
+
+def test_options_behind_a_command_reach_its_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--run-dir", str(tmp_path), "config"], ["config", "--run-dir", str(tmp_path)]):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--bootstrap", "own:1"])
+        told = capsys.readouterr().out
+        assert f'run_dir = "{tmp_path}"' in told and 'bootstrap = "own:1"' in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        ("evaluate --suite standart", "standard"),
+        ("evaluate --script abrupt --adapters frozen,iakk", "iak"),
+        ("evaluate --script abrupt --base shiped", "shipped"),
+        ("evaluate --text-models --models minilm3", "minilm-3"),
+        ("evaluate --user-encoders --models sasrek", "sasrec"),
+        ("pretrain --mapping kuairand", "kuairand-pure"),
+        ("transfer --source movilens-100k --targets no-drift", "movielens-100k"),
+        ("fine-tune --from old --scene x --method lorra", "lora"),
+        ("kernel show mian 1", "main"),
+        ("dead-letters list --reason unsignd", "unsigned"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_near_one(
+    arguments: str, near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"did you mean '{near}'?" in refused(capsys, *arguments.split(), "--bootstrap", "localhost:1")
