@@ -33,7 +33,9 @@ class TrafficTail:
         """The newest event times among the last records before offset `end`, back to at least one impression.
 
         After an outage much feedback may follow the newest impression, whose window must still end. None if the
-        partition has neither. Raises KafkaError, also if reading takes longer than 5 s.
+        partition has neither. As in the join, a time ahead of the record's append time counts as the append time
+        (docs/decisions/0090), because otherwise one such record would stop ticks until its time has come. Raises
+        KafkaError, also if reading takes longer than 5 s.
         """
         self._consumer.assign([partition])
         begin = begin_offsets(self._consumer, [partition], int(_READ_S * 1_000))[partition]
@@ -43,12 +45,12 @@ class TrafficTail:
         upper = end
         while upper > begin and not shown and (newest == float("-inf") or end - upper < _FARTHEST_LOOK):
             lower = max(begin, upper - look)
-            for record in self._between(partition, lower, upper):
+            for record, appended in self._between(partition, lower, upper):
                 if isinstance(record, (Progress, LearningOrder)):
                     continue
-                reached = max(reached, record.time)
+                reached = max(reached, min(record.time, appended))
                 if not isinstance(record, Tick):
-                    newest = max(newest, record.time)
+                    newest = max(newest, min(record.time, appended))
                 shown |= isinstance(record, ServedImpression)
             upper, look = lower, look * 2
         return Tail(newest, reached) if newest > float("-inf") else None
@@ -56,9 +58,10 @@ class TrafficTail:
     def only_marks(self, partition: TopicPartition, begin: int, end: int) -> bool:
         """Whether the records from offset `begin` to `end` are only progress marks and ticks. Raises KafkaError."""
         self._consumer.assign([partition])
-        return all(isinstance(record, Progress | Tick) for record in self._between(partition, begin, end))
+        return all(isinstance(record, Progress | Tick) for record, _ in self._between(partition, begin, end))
 
-    def _between(self, partition: TopicPartition, lower: int, upper: int) -> Iterator[Traffic]:
+    def _between(self, partition: TopicPartition, lower: int, upper: int) -> Iterator[tuple[Traffic, float]]:
+        """Readable records and when the broker appended them, seconds."""
         self._consumer.seek(partition, lower)
         deadline = time.monotonic() + _READ_S
         position = lower
@@ -69,7 +72,7 @@ class TrafficTail:
                 position = record.offset + 1
                 if record.offset < upper:
                     with contextlib.suppress(msgspec.DecodeError):  # the processor reports undecodable records
-                        yield decode_traffic(record.value or b"")
+                        yield decode_traffic(record.value or b""), record.timestamp / 1_000
             position = max(position, self._consumer.position(partition, timeout_ms=1_000))
 
     def close(self) -> None:

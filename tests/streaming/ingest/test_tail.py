@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
+import msgspec
 import pytest
 from kafka import TopicPartition
 
 from streaming.clients import make_producer
 from streaming.config import Config
-from streaming.events import ServedFeedback, ServedImpression, Tick, encode_traffic
+from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
 from streaming.ingest.idle import Tail
 from streaming.ingest.tail import TrafficTail
 from streaming.topics import ensure_topics
@@ -44,3 +46,13 @@ def test_only_feedback_and_no_records_are_distinguished(stream_config: Config) -
 
 def test_with_only_ticks_there_is_no_newest_event(stream_config: Config) -> None:
     assert tail_of(stream_config, [encode_traffic(Tick(1.0))]) is None
+
+
+def test_a_time_ahead_of_the_append_time_counts_as_the_append_time(stream_config: Config) -> None:
+    shown = next(record for record in traffic(1, seed=0) if isinstance(record, ServedImpression))
+    later = msgspec.structs.replace(shown, time=1e12)
+    ahead: list[Traffic] = [Tick(1e235), ServedFeedback("main.r", "i", 1e12, "click"), later]
+    before = time.time()
+    found = tail_of(stream_config, [encode_traffic(record) for record in ahead])
+    assert found is not None
+    assert before - 1 <= found.newest <= found.reached <= time.time() + 1
