@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+import typer
 from prometheus_client import REGISTRY
+from typer.core import TyperGroup
 
+from driftline.cli import app
 from streaming.config import load_config
 from streaming.config_docs import keys
 from streaming.events import REASONS, decode_event
 from streaming.monitoring import metrics
+from streaming.monitoring.metrics.join import JOIN_DROPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
@@ -85,3 +91,40 @@ def test_the_join_reasons_on_the_pages_exist_in_the_code() -> None:
     code = "".join(path.read_text() for path in (ROOT / "streaming/processor").glob("*.py"))
     for reason in re.findall(r'driftline_join_dropped_total\{reason="(\w+)"\}', "".join(PAGES.values())):
         assert f'"{reason}"' in code
+
+
+def test_every_reason_for_which_the_join_drops_a_record_is_explained() -> None:
+    reasons = JOIN_DROPPED._documentation.partition("by reason: ")[2].rstrip(".").split(", ")
+    assert [
+        reason for reason in reasons if f"`{reason}`" not in FAILURES and f'reason="{reason}"' not in FAILURES
+    ] == []
+
+
+def test_every_alert_a_page_names_exists() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", (ROOT / "streaming/monitoring/rules.yml").read_text()))
+    for page, text in PAGES.items():
+        assert set(re.findall(r"\bDriftline[A-Z][a-z]\w+", text)) <= alerts, page
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The words of each `driftline` command: in backticks, also over a line end, or indented as a block."""
+    whole = text.replace("\\\n", " ")
+    quoted = re.findall(r"(?<!`)`(?:[A-Z_]+=\S+ )?driftline (?!->)([^`]+)`", whole)
+    blocks = re.findall(r"^(?: {4}|\$ )driftline (.+)$", whole, re.M)
+    for words in (*quoted, *blocks):
+        yield shlex.split(words.partition(">")[0], comments=True)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "/decisions/" not in page])
+def test_every_command_a_page_names_exists_with_its_options(page: str) -> None:
+    for words in commands_in(PAGES[page]):
+        command, rest = typer.main.get_command(app), words
+        context = typer.Context(command)
+        while rest and isinstance(command, TyperGroup):
+            _, rest, _ = command.make_parser(context).parse_args(list(rest))
+            name, found, rest = command.resolve_command(context, rest)
+            assert found is not None
+            command = found
+            context = typer.Context(command, parent=context, info_name=name)
+        _, left, _ = command.make_parser(context).parse_args(list(rest))
+        assert not left, f"{page}: driftline {shlex.join(words)}"

@@ -15,6 +15,7 @@ from streaming.monitoring.health import HealthServer
 from tests.streaming.monitoring.declared import declared, matchers_in, metrics_in, recorded, records_in
 from tests.streaming.monitoring.faults import CASES, HEALTHY
 from tests.streaming.monitoring.prometheus_server import MONITORING, ROOT, RULES, prometheus, rules, tool
+from tests.streaming.monitoring.queries import dashboards
 
 ALERTS = [rule for rule in rules() if "alert" in rule]
 
@@ -59,6 +60,17 @@ def test_the_runbook_of_an_alert_says_what_it_means_where_to_look_and_what_to_do
 def test_every_runbook_belongs_to_an_alert() -> None:
     headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8"), flags=re.M)
     assert headings == [alert["alert"] for alert in ALERTS], "one section for each alert, in the order of the rules"
+
+
+def test_every_dashboard_and_panel_a_runbook_names_exists() -> None:
+    titles = {whole["title"]: {panel["title"] for panel in whole["panels"]} for whole in dashboards().values()}
+    for section in re.split(r"^## ", (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8"), flags=re.M)[1:]:
+        panels: set[str] = set()
+        for name in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", section):
+            if name in titles:
+                panels = titles[name]
+            else:
+                assert " ".join(name.split()) in panels, f"{section.partition(chr(10))[0]} names *{name}*"
 
 
 def test_every_verdict_that_requires_action_has_an_alert() -> None:
