@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -24,6 +25,29 @@ MADE_UP = 1_000
 """Values that hypothesis makes at most, of each kind; the rest come from damage, which is quicker."""
 
 
+COPIES = 10
+"""Of each valid event that users of the stack never send, among five hundred that they sent."""
+
+
+def valid_events() -> list[bytes]:
+    """One of each event that another system may send and the users of the stack do not."""
+    now = time.time()
+    common: list[dict[str, object]] = [
+        {"event": "item", "item_id": "i1", "fields": {"genres": ["Drama"], "year": 1994}},
+        {"event": "user", "user_id": "u1", "fields": {"age": 34, "gender": "F"}},
+        {"event": "impression", "request_id": "main.other", "user_id": "u1", "items": ["i1", "i2"]},
+        {"event": "drift", "name": "sale", "kind": "campaign", "phase": "begins"},
+    ]
+    return [json.dumps(event | {"time": now}).encode() for event in common]
+
+
+def newest(config: Config, topic: str, count: int) -> list[bytes]:
+    """The newest values of a topic, to be damaged. From an empty topic only empty values could be made."""
+    values = [record.value or b"" for record in read_topic(config, topic)[-count:]]
+    assert any(values), f"{topic} holds nothing that could be damaged"
+    return values
+
+
 def write(config: Config, topic: str, values: Iterable[bytes | None], keys: Sequence[bytes | None] = (None,)) -> int:
     """Writes raw values under keys by turns; how many."""
     number = 0
@@ -39,9 +63,10 @@ def write(config: Config, topic: str, values: Iterable[bytes | None], keys: Sequ
 def test_garbage_in_external_events_is_refused_counted_and_dead_lettered(
     stack: Stack, sizes: Sizes, tell: Tell
 ) -> None:
+    check_all(stack.config, stack.drive(seed=8).stop())  # leaves clicks to damage, all of them read
+    real = [*newest(stack.config, stack.config.topics.interactions, 500), *valid_events() * COPIES]
     before, lives = stack.metrics("ingest-1"), stack.lives()
     letters = len(read_topic(stack.config, stack.config.topics.dead_letters))
-    real = [record.value or b"" for record in read_topic(stack.config, stack.config.topics.interactions)[-500:]]
     few = min(MADE_UP, sizes.fuzzed_records // 8)
     values = [*made_up(few, EVENTS), *made_up(few, JSON)]
     sent = write(stack.config, stack.config.topics.interactions, values)
@@ -70,7 +95,10 @@ def test_garbage_in_external_events_is_refused_counted_and_dead_lettered(
 @pytest.mark.timeout(3_600)
 def test_garbage_in_internal_topics_ends_no_process_even_at_startup(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     lives, topics = stack.lives(), stack.config.topics
-    real = [record.value or b"" for record in read_topic(stack.config, topics.traffic)[-300:]]
+    stack.drive(seed=19).stop()  # leaves impressions, kernels and states to damage
+    write(stack.config, topics.interactions, [b"{"])
+    stack.wait_until(lambda: bool(read_topic(stack.config, topics.dead_letters)), "there is a dead letter")
+    real = newest(stack.config, topics.traffic, 300)
     sent = write(stack.config, topics.traffic, made_up(min(MADE_UP, sizes.fuzzed_records), JSON))
     sent += write(stack.config, topics.traffic, damaged(real, sizes.fuzzed_records, seed=2))
     own = {
@@ -79,7 +107,7 @@ def test_garbage_in_internal_topics_ends_no_process_even_at_startup(stack: Stack
         topics.dead_letters: [None, b"x"],
     }
     for number, (topic, keys) in enumerate(own.items(), 3):
-        present = [record.value or b"" for record in read_topic(stack.config, topic)[-100:]]
+        present = newest(stack.config, topic, 100)
         sent += write(stack.config, topic, damaged(present, sizes.fuzzed_records // 4, seed=number), keys)
     driver = stack.drive(seed=9)
     assert stack.lives() == lives
@@ -104,7 +132,11 @@ async def call(client: httpx.AsyncClient, url: str, body: bytes, dice: random.Ra
         headers["content-encoding"] = dice.choice(("gzip", "br", "identity", "gzip, gzip"))
     if dice.random() < 0.1:
         headers["accept"] = dice.choice(("application/openmetrics-text; version=x", "*/*;q=nan", "\x7f"))
-    return (await client.request(method, url + path, content=body, headers=headers)).status_code
+    try:
+        return (await client.request(method, url + path, content=body, headers=headers)).status_code
+    except httpx.TransportError as error:
+        error.add_note(f"{method} {url}{path}, {len(body)} bytes, {headers}")
+        raise
 
 
 async def call_all(url: str, bodies: Iterable[bytes | None]) -> Counter[int]:

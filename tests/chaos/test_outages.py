@@ -32,6 +32,7 @@ def test_a_feature_store_outage_does_not_stop_learning(stack: Stack, sizes: Size
     truth = driver.stop()
     stack.wait_ready()
     assert stack.lives() == lives
+    assert truth.refused, "every request was answered meanwhile: the outage reached nobody"
     tell(f"Redis stood still for {sizes.away_s:.0f} s", check_all(stack.config, truth))
 
 
