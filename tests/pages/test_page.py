@@ -279,6 +279,26 @@ def test_a_query_field_is_shown_only_for_a_backbone_that_reads_queries(visit: Op
         assert seen.errors == []
 
 
+def test_a_search_shows_the_relevance_of_each_item_in_the_order_of_the_answer(visit: Open) -> None:
+    judging = make_backbone(query_aspects=("words",), relevance_weight=1.0)
+    backend = FakeBackend(reads_queries=True, backbone=judging)
+    backend.page.asked(ScoreRequest("196", ["a", "b", "c"], DomainFacets("home", "unknown", "day"), query="war films"))
+    with serving(backend=backend) as port:
+        seen = visit(f"http://127.0.0.1:{port}", ready=None)
+        seen.page.locator("#recent").click()
+        seen.page.locator("#try button[type=submit]").click()
+        seen.page.wait_for_selector("#answered-rows tr")
+        assert seen.page.locator("#answered-head th").all_inner_texts() == ["Item", "Score", "Click", "Relevance"]
+        scores = [float(cell) for cell in seen.page.locator("#answered-rows td[data-label=Score]").all_inner_texts()]
+        assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+        relevance = seen.page.locator("#answered-rows td[data-label=Relevance]").all_inner_texts()
+        assert all(0 < float(cell) < 1 for cell in relevance)
+        seen.page.locator("#try [name=query]").fill("")
+        seen.page.locator("#try button[type=submit]").click()
+        seen.page.wait_for_selector("#answered", state="hidden")
+        assert seen.errors == []
+
+
 def test_orders_are_confirmed_reported_and_applied(visit: Open, backend: FakeBackend, address: str) -> None:
     seen = visit(address)
     seen.page.get_by_role("button", name="Pin version 3").click()

@@ -1,9 +1,11 @@
-// Ranks for a user by both arms, takes a click, and shows what the next kernel makes of it.
+// Ranks for a user by both arms, shows what the answer has beside clicks, takes a click, and shows what the next kernel makes of it.
 
 import { Refused, call } from "./api.js";
 import { count, element, fill } from "./words.js";
 
 const NOW = "/v1/status?after=1e15"; // with nothing of what has happened
+// What an answer may have of each item, and what its column is called.
+const PARTS = [["score", "Score"], ["ctr", "Click"], ["relevance", "Relevance"], ["cvr", "Conversion of a click"], ["ctcvr", "Click and conversion"]];
 const ASK_MS = 1000;
 const PATIENCE_MS = 90000;
 
@@ -39,6 +41,19 @@ function draw(before) {
     const was = before && [...before.answer.arms].sort((one, other) => other[arm] - one[arm]);
     document.getElementById(arm).replaceChildren(...order.map((item, place) => row(item, arm, place, was)));
   }
+  drawAnswer(answer.scores);
+}
+
+// The arms' lists are of clicks alone: relevance and conversion, and the order that they make, stand in the answer.
+function drawAnswer(scores) {
+  const parts = PARTS.filter(([key]) => scores.some((item) => key in item));
+  document.getElementById("answered").hidden = parts.length < 2;
+  const heads = ["Item", ...parts.map(([, title]) => title)].map((title, place) => element("th", { scope: "col", class: place ? "number" : "" }, title));
+  document.getElementById("answered-head").replaceChildren(element("tr", {}, ...heads));
+  const rows = scores.map((item) => element("tr", {},
+    element("th", { scope: "row", title: item.item_id }, item.item_id),
+    ...parts.map(([key, title]) => element("td", { class: "number", "data-label": title }, item[key]?.toFixed(4) ?? ""))));
+  document.getElementById("answered-rows").replaceChildren(...rows);
 }
 
 function row(item, arm, place, was) {
@@ -114,7 +129,7 @@ form.addEventListener("submit", (event) => {
     const before = shown && JSON.stringify(shown.asked) === JSON.stringify(asked) ? shown : null;
     const answer = await rank(asked, before);
     const served = answer.kernel_version ? `kernel ${answer.kernel_version} is served` : "the frozen arm is served";
-    message.textContent = `${count(answer.scores.length)} items ranked in group ${answer.group}; ${served}. Click one in the live list.`;
+    message.textContent = `${count(answer.scores.length)} ${answer.scores.length === 1 ? "item" : "items"} ranked in group ${answer.group}; ${served}. Click one in the live list.`;
   });
 });
 

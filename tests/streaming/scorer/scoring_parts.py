@@ -219,9 +219,11 @@ def make_scorer(
 class FakeBackend:
     """A real core without a broker: events are kept in a list."""
 
-    def __init__(self, config: Config | None = None, *, reads_queries: bool = False) -> None:
+    def __init__(
+        self, config: Config | None = None, *, reads_queries: bool = False, backbone: FoundationBackbone | None = None
+    ) -> None:
         config = config or Config()
-        backbone = make_backbone()
+        backbone = backbone or make_backbone()
         self.active: ActiveKernels = make_kernels(backbone)
         self.active.take([record(packed(backbone, 2))])
         self.rules = EventRules(config)
