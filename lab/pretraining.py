@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def backbone_key(config: Config, data: Recording) -> str:
     """Name of the backbone that `config` and `data` make: a hash of both and of the code that makes it."""
-    from model.backbone.own import factory_digest
+    from model.backbone.custom import factory_digest
 
     digest = hashlib.sha256()
     for section in (config.backbone, config.pretrain, config.domains, config.kernel, config.live, *config.groups):
@@ -99,6 +99,6 @@ def _make(config: Config, data: Recording, folder: Path, console: Console) -> No
 
         report = train_backbone(config, data, folder, reporter(progress, texts), trained)
         progress.update(texts, completed=len(data.items))
-        passes = f"best of {report.epochs} passes: " if report.epochs else ""  # an own backbone counts them itself
+        passes = f"best of {report.epochs} passes: " if report.epochs else ""  # a custom backbone counts them itself
         note = f"{passes}validation AUC {report.validation_auc:.4f}"
         progress.update(steps, total=progress.tasks[steps].completed, note=note)

@@ -16,7 +16,7 @@ from lab.bases.presets import shipped_base
 from lab.code_key import code_digest
 from lab.evaluate.config import EvaluationConfig
 from lab.streams.sources import Source
-from model.backbone.own import factory_digest
+from model.backbone.custom import factory_digest
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 from model.near_names import did_you_mean
 
@@ -112,7 +112,7 @@ def make_plan(
 ) -> Plan:
     """The plan of a command line; a name of `ADAPTER_SETS` stands for its adapters.
 
-    Raises UnknownAdapterError, or with an own backbone AdapterUnfitError or BackboneRefused.
+    Raises UnknownAdapterError, or with a custom backbone AdapterUnfitError or BackboneRefused.
     """
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
     chosen = _choose_adapters(adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS))

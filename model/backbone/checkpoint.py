@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.backbone.custom import CustomBackbone, make_module
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.methods.method import SceneEntry
 from model.backbone.methods.scenes import BackboneWithScenes, make_with_scenes
-from model.backbone.own import OwnBackbone, make_module
 from model.backbone.probe import probe_batch
 from model.backbone.schema import CARD, DAMAGED, FORMAT, BackboneRefused, InputSchema, check_card, read_json
 from model.backbone.shape import BackboneShape
@@ -29,7 +29,7 @@ __all__ = ["BackboneRefused", "LoadedBackbone", "load_backbone", "save_backbone"
 _TENSORS, _ENCODER = "backbone.safetensors", "encoder.json"
 _PARAMETER, _PROBE = "module.", "probe."
 _TOLERANCE = 1e-3
-"""Allowed difference, as a share of the largest value, between what an own backbone answers on this machine and what
+"""Allowed difference, as a share of the largest value, between what a custom backbone answers on this machine and what
 it answered when it was pretrained, perhaps on another one."""
 
 
@@ -50,11 +50,11 @@ def save_backbone(
 ) -> None:
     """Writes the folder `path`: tensors, encoder and card. Files appear whole or not at all; the card comes last.
 
-    `card` may hold any JSON (metrics, data window); the descriptions of the backbone and of its inputs are added. An
-    own backbone is loaded once from the files just written, so that one which keeps something outside of parameters
+    `card` may hold any JSON (metrics, data window); the descriptions of the backbone and of its inputs are added. A
+    custom backbone is loaded once from the files just written, so that one which keeps something outside of parameters
     and buffers is refused here and not in a serving process. Raises BackboneRefused.
     """
-    if not isinstance(backbone, FoundationBackbone | OwnBackbone):
+    if not isinstance(backbone, FoundationBackbone | CustomBackbone):
         raise BackboneRefused(f"a {type(backbone).__name__} cannot be saved: name what makes it in backbone.factory")
     if encoder.digest != backbone.encoder_digest:
         raise BackboneRefused("this encoder is not the one the backbone was trained with")
@@ -74,13 +74,13 @@ def save_backbone(
             "scenes": [entry.to_json() for entry in _entries(backbone)],
         },
     }
-    tensors = _own_tensors(backbone, encoder) if isinstance(backbone, OwnBackbone) else backbone.state_dict()
+    tensors = _custom_tensors(backbone, encoder) if isinstance(backbone, CustomBackbone) else backbone.state_dict()
     path.mkdir(parents=True, exist_ok=True)
     (path / CARD).unlink(missing_ok=True)
     write_whole(path / _TENSORS, pack(tensors, {"fingerprint": backbone.fingerprint}))
     write_whole(path / _ENCODER, json.dumps(encoder.to_json()).encode())
     write_whole(path / CARD, json.dumps(full, indent=2, sort_keys=True).encode())
-    if isinstance(backbone, OwnBackbone):
+    if isinstance(backbone, CustomBackbone):
         try:
             load_backbone(path, schema, backbone.config.factory)
         except BackboneRefused:
@@ -105,7 +105,7 @@ def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedB
         _check_kind(path, config, factory)
         tensors, _ = unpack((path / _TENSORS).read_bytes())
         if factory:
-            backbone: OwnBackbone | FoundationBackbone = _own(config, shape, encoder, tensors, factory)
+            backbone: CustomBackbone | FoundationBackbone = _custom(config, shape, encoder, tensors, factory)
         else:
             entries = [SceneEntry.from_json(entry) for entry in card["backbone"].get("scenes", [])]
             backbone = _foundation(config, shape, encoder, tensors, entries)
@@ -154,9 +154,9 @@ def _foundation(
     return backbone.freeze()
 
 
-def _own(
+def _custom(
     config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder, tensors: dict[str, Tensor], factory: str
-) -> OwnBackbone:
+) -> CustomBackbone:
     config = config.model_copy(update={"factory": factory})
     with torch.random.fork_rng(devices=[]):  # the random start of the parameters is overwritten
         module = make_module(config, shape)
@@ -169,7 +169,7 @@ def _own(
         module.load_state_dict(parameters)
     except Exception as error:
         raise BackboneRefused(f"{factory}: load_state_dict() fails: {type(error).__name__}: {error}") from error
-    backbone = OwnBackbone(module, config, shape, encoder)
+    backbone = CustomBackbone(module, config, shape, encoder)
     for name, value in _answers(backbone, encoder).items():
         if not _close(value, tensors[name]):
             raise BackboneRefused(
@@ -180,7 +180,7 @@ def _own(
     return backbone
 
 
-def _own_tensors(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
+def _custom_tensors(backbone: CustomBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
     """Parameters and buffers of the module, with its answers to the probe: the code itself is not saved, so its
     answers are what tells a changed one."""
     parameters = {f"{_PARAMETER}{name}": tensor for name, tensor in backbone.module.state_dict().items()}
@@ -188,7 +188,7 @@ def _own_tensors(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Te
 
 
 @torch.no_grad()
-def _answers(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
+def _answers(backbone: CustomBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
     probe = probe_batch(encoder, backbone.shape.domain_sizes, backbone.config)
     x = backbone.represent(probe)
     answers = {"represent": x, "predict": backbone.predict(x, probe.domain), "content": backbone.content(probe)}

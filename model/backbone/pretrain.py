@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from model.backbone.content import fit_content
+from model.backbone.custom import pretrain_custom
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
 from model.backbone.dssm import make_foundation
 from model.backbone.encoders.cloze import cloze_pretrain
@@ -19,7 +20,6 @@ from model.backbone.encoders.clue import clue_pretrain
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.item_aspects import ensure_distinguishable
-from model.backbone.own import pretrain_own
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import BackboneRefused
 from model.backbone.shape import BackboneShape
@@ -58,7 +58,7 @@ def pretrain_backbone(
     makes untrained.
 
     Raises BackboneRefused if the examples lack the conversions, queries or judgements that the configuration asks for,
-    if no item aspect tells the items apart, or if an own backbone cannot be used; ValueError as `pretrain` does.
+    if no item aspect tells the items apart, or if a custom backbone cannot be used; ValueError as `pretrain` does.
     """
     ensure_converted(backbone, examples)
     ensure_searched(backbone, examples, len(queries))
@@ -67,7 +67,7 @@ def pretrain_backbone(
         shape = BackboneShape.of(encoder, domain_sizes)
         data = TrainingData.of(examples, ProfileTable(encoder, users, items, queries), backbone.history)
         cut = validation_cut(examples, config.validation_share)
-        own, report = pretrain_own(data, cut, encoder, shape, backbone, config)
+        own, report = pretrain_custom(data, cut, encoder, shape, backbone, config)
         report.window = (float(examples.time[0]), float(examples.time[-1]))
         return own, report
     ensure_distinguishable(backbone, encoder, items)

@@ -29,7 +29,7 @@ class BackboneConfig(Section):
         default="",
         description="What makes a backbone of your own: `package.module:function`, or `path/to/file.py:function` from "
         "the working directory; empty takes the foundation model. `text_width` and `content_width` "
-        "apply to an own backbone too, and it may read the other keys here.",
+        "apply to a custom backbone too, and it may read the other keys here.",
     )
     width: int = Field(default=64, ge=4, description="Width d of the fused representation.")
     target_statistics: bool = Field(

@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "none": ({"item_aspects": ()}, "item_aspects is empty, but an item needs one at least: id, text, sparse"),
     "one twice": ({"item_aspects": ("id", "id")}, "'id' is listed twice"),
     "an unknown one": ({"item_aspects": ("title",)}, "'id', 'text' or 'sparse'"),
-    "an own backbone": ({"item_aspects": ("id",), "factory": "a.b:c"}, r"item_aspects .*\(factory\)"),
+    "a custom backbone": ({"item_aspects": ("id",), "factory": "a.b:c"}, r"item_aspects .*\(factory\)"),
     "a history by id without ids": (
         {"item_aspects": ("text",), "user_encoder": "pool"}, "history_items is both, but item_aspects has no id"
     ),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
-from docs.examples.own_backbone import DeepFM
+from docs.examples.custom_backbone import DeepFM
 from model.backbone.interface import FrozenBackbone, fingerprint, round_representation
 from model.backbone.probe import probe_batch, rows, with_user_per_item
 from model.backbone.wrap import WrappedBackbone

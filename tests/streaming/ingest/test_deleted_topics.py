@@ -8,7 +8,7 @@ import pytest
 
 from streaming.clients import make_admin, make_producer, missing_topics
 from streaming.config import Config
-from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.kafka_health import KafkaHealth
 from streaming.ingest.reader import InteractionsReader
 from streaming.ingest.service import Ingest
 from streaming.topics import ensure_topics
@@ -79,16 +79,16 @@ def test_a_recreated_topic_is_read_from_its_beginning_despite_a_valid_old_positi
 def test_a_member_without_partitions_is_healthy(stream_config: Config) -> None:
     with running(stream_config):
         spares = [Ingest(stream_config, threading.Event()) for _ in range(stream_config.topics.interactions_partitions)]
-        made_at = [spare._watch._answered for spare in spares]
+        made_at = [spare._kafka._answered for spare in spares]
         threads = [threading.Thread(target=spare.run) for spare in spares]
         for thread in threads:
             thread.start()
         try:
             eventually(
                 "each has an answer",
-                lambda: all(spare._watch._answered > at for spare, at in zip(spares, made_at, strict=True)),
+                lambda: all(spare._kafka._answered > at for spare, at in zip(spares, made_at, strict=True)),
             )
-            assert [spare._watch.check() for spare in spares] == [None] * len(spares)
+            assert [spare._kafka.check() for spare in spares] == [None] * len(spares)
         finally:
             for spare, thread in zip(spares, threads, strict=True):
                 spare._stopping.set()
@@ -97,11 +97,11 @@ def test_a_member_without_partitions_is_healthy(stream_config: Config) -> None:
 
 def test_health_reports_the_missing_topic_at_once(stream_config: Config) -> None:
     ensure_topics(stream_config)
-    watch = KafkaWatch(stream_config)
+    kafka = KafkaHealth(stream_config)
     delete(stream_config, stream_config.topics.traffic)
-    assert watch.check() is None
-    watch.failed("no leader")
-    assert f"no topic '{stream_config.topics.traffic}'" in str(watch.check())
+    assert kafka.check() is None
+    kafka.failed("no leader")
+    assert f"no topic '{stream_config.topics.traffic}'" in str(kafka.check())
     ensure_topics(stream_config)
-    watch.answered()
-    assert watch.check() is None
+    kafka.answered()
+    assert kafka.check() is None

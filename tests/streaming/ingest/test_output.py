@@ -17,7 +17,7 @@ from kafka.errors import (
 from streaming.broker_clock import BrokerClock
 from streaming.config import Config, KafkaConfig
 from streaming.ingest import output
-from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.kafka_health import KafkaHealth
 from streaming.ingest.output import Output, OutputRefusedError, RecordRefusedError, Writer
 from streaming.retries import StoppedError
 
@@ -54,7 +54,7 @@ class Producer:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
     monkeypatch.setattr(output, "_RETRY_S", 0.0)
-    monkeypatch.setattr(KafkaWatch, "_missing_topics", lambda _: [])
+    monkeypatch.setattr(KafkaHealth, "_missing_topics", lambda _: [])
     return []
 
 
@@ -71,7 +71,7 @@ def writer(
     stopping = threading.Event()
     if stop:
         stopping.set()
-    return Writer(Config(), stopping, KafkaWatch(Config()), BrokerClock())
+    return Writer(Config(), stopping, KafkaHealth(Config()), BrokerClock())
 
 
 RECORD = Output("traffic", b"x", 0)

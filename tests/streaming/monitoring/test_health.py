@@ -1,4 +1,4 @@
-"""The health server and the watch over background tasks."""
+"""The health server and the supervisor over background tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from streaming.monitoring.health import HealthServer, PortTakenError, examine
 from streaming.monitoring.heartbeat import STUCK_S, Heartbeat
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 
 
 def _failures(task: str) -> float:
@@ -180,64 +180,64 @@ def test_a_check_that_raises_counts_as_failing() -> None:
 
 def test_a_thread_that_raises_is_counted_unhealthy_and_ends_the_process() -> None:
     ended = threading.Event()
-    watch = Watch(ended.set)
+    supervisor = TaskSupervisor(ended.set)
     before = _failures("unlucky")
-    watch.thread("unlucky", _broken).join()
+    supervisor.thread("unlucky", _broken).join()
     assert ended.is_set()
     assert _failures("unlucky") == before + 1
-    assert "unlucky: RuntimeError: cannot look" in (watch.check() or "")
-    assert watch.exit_code == 1
+    assert "unlucky: RuntimeError: cannot look" in (supervisor.check() or "")
+    assert supervisor.exit_code == 1
 
 
 def test_a_thread_that_returns_too_early_counts_as_dead() -> None:
-    watch = Watch(lambda: None)
-    watch.thread("short", lambda: None).join()
-    assert "ended too early" in (watch.check() or "")
+    supervisor = TaskSupervisor(lambda: None)
+    supervisor.thread("short", lambda: None).join()
+    assert "ended too early" in (supervisor.check() or "")
 
 
 def test_a_thread_that_ends_after_stopping_is_not_reported() -> None:
-    watch = Watch(lambda: None)
+    supervisor = TaskSupervisor(lambda: None)
     go = threading.Event()
-    thread = watch.thread("polite", go.wait)
-    watch.stopping()
+    thread = supervisor.thread("polite", go.wait)
+    supervisor.stopping()
     go.set()
     thread.join()
-    assert watch.check() is None
-    assert watch.exit_code == 0
+    assert supervisor.check() is None
+    assert supervisor.exit_code == 0
 
 
 def test_only_the_first_dead_thread_stops_the_process() -> None:
     asked: list[int] = []
-    watch = Watch(lambda: asked.append(1))
+    supervisor = TaskSupervisor(lambda: asked.append(1))
     for name in ("one", "two"):
-        watch.thread(name, _broken).join()
+        supervisor.thread(name, _broken).join()
     assert asked == [1]
-    assert set(watch.failures) == {"one", "two"}
+    assert set(supervisor.failures) == {"one", "two"}
 
 
 async def test_an_asyncio_task_that_raises_is_reported() -> None:
-    watch = Watch(lambda: None)
+    supervisor = TaskSupervisor(lambda: None)
 
     async def unlucky() -> None:
         raise ValueError("no luck")
 
     with pytest.raises(ValueError, match="no luck"):
-        await watch.task("task", unlucky())
+        await supervisor.task("task", unlucky())
     await asyncio.sleep(0)
-    assert "task: ValueError: no luck" in (watch.check() or "")
+    assert "task: ValueError: no luck" in (supervisor.check() or "")
 
 
 async def test_a_cancelled_asyncio_task_is_not_reported_as_dead() -> None:
-    watch = Watch(lambda: None)
-    task = watch.task("task", asyncio.sleep(60))
+    supervisor = TaskSupervisor(lambda: None)
+    task = supervisor.task("task", asyncio.sleep(60))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert watch.check() is None
+    assert supervisor.check() is None
 
 
 async def test_a_finite_asyncio_task_may_end() -> None:
-    watch = Watch(lambda: None)
-    await watch.task("start", asyncio.sleep(0), lasting=False)
+    supervisor = TaskSupervisor(lambda: None)
+    await supervisor.task("start", asyncio.sleep(0), lasting=False)
     await asyncio.sleep(0)
-    assert watch.check() is None
+    assert supervisor.check() is None

@@ -23,7 +23,7 @@ from model.kernel.compatibility import dependencies
 from streaming.backbone import OpenedBackbone
 from streaming.clients import wait_for_broker
 from streaming.config import load_config
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.app import Processor
 from streaming.processor.worker import run_until_stopped
 from streaming.topics import ensure_topics
@@ -78,5 +78,5 @@ def main(file: Path) -> int:
     config = load_config(file)
     wait_for_broker(config.kafka, logging.getLogger("tiny"))
     ensure_topics(config)
-    watch = Watch()
-    return run_until_stopped(config, Processor(config, OPENED, nowhere, watch), watch)
+    supervisor = TaskSupervisor()
+    return run_until_stopped(config, Processor(config, OPENED, nowhere, supervisor), supervisor)

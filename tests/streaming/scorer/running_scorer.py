@@ -16,7 +16,7 @@ from streaming.clients import aiokafka_options
 from streaming.config import Config
 from streaming.events import ServedImpression, decode_traffic
 from streaming.kernel_log.keys import kernel_key
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.scorer.app import make_app
 from streaming.scorer.service import ScorerService
 from tests.streaming.scorer.scoring_parts import (
@@ -33,8 +33,10 @@ ASK = {"user_id": "user-1", "candidates": ITEMS, "domain": {"scene": "home", "pe
 class Running:
     """A scorer that has been started, and a client of it."""
 
-    def __init__(self, service: ScorerService, client: httpx.AsyncClient, watch: Watch, died: asyncio.Event) -> None:
-        self.service, self.client, self.watch, self.died = service, client, watch, died
+    def __init__(
+        self, service: ScorerService, client: httpx.AsyncClient, supervisor: TaskSupervisor, died: asyncio.Event
+    ) -> None:
+        self.service, self.client, self.supervisor, self.died = service, client, supervisor, died
 
     async def ready(self) -> None:
         await self.until(lambda: not self.service.missing())
@@ -44,7 +46,7 @@ class Running:
 
     async def until(self, true: Callable[[], bool]) -> None:
         while not true():
-            assert not self.watch.failures
+            assert not self.supervisor.failures
             await asyncio.sleep(0.01)
 
     async def score(self, **changes: Any) -> dict[str, Any]:
@@ -59,16 +61,16 @@ async def running(
     config: Config, backbone: FoundationBackbone, wall: Callable[[], float] = time.time
 ) -> AsyncIterator[Running]:
     died = asyncio.Event()
-    watch = Watch(died.set)
+    supervisor = TaskSupervisor(died.set)
     kernels = make_kernels(backbone)
     kernels.clock = time.time
     scorer = make_scorer(backbone, kernels, live_arm=config.scorer.live_arm)
-    service = ScorerService(config, scorer, kernels, watch, wall=wall)
+    service = ScorerService(config, scorer, kernels, supervisor, wall=wall)
     transport = httpx.ASGITransport(make_app(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
         await service.start()
         try:
-            yield Running(service, client, watch, died)
+            yield Running(service, client, supervisor, died)
         finally:
             await service.stop()
 

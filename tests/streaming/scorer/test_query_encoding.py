@@ -11,7 +11,7 @@ import pytest
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.query import EncodedQuery
 from streaming.config import Config
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.scorer.schema import RequestRefused, ScoreRequest
 from streaming.scorer.service import ScorerService
 from tests.streaming.scorer.scoring_parts import (
@@ -46,7 +46,7 @@ async def began(texts: SlowTexts) -> None:
 
 def searching(backbone: FoundationBackbone, texts: SlowTexts) -> ScorerService:
     kernels = make_kernels(backbone)
-    return ScorerService(Config(), make_scorer(backbone, kernels, encoder=texts), kernels, Watch())
+    return ScorerService(Config(), make_scorer(backbone, kernels, encoder=texts), kernels, TaskSupervisor())
 
 
 WAR = ScoreRequest("u", ["a", "b"], query="war films")

@@ -20,7 +20,7 @@ from model.encoding.domain import Domain
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import decode_event
 from streaming.kernel_log.keys import kernel_key
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.scorer.schema import ScoreRequest
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics
@@ -224,9 +224,9 @@ async def test_without_a_broker_a_scorer_waits_reports_it_and_ends_with_an_error
         ready = await scorer.client.get("/readyz")
         assert "127.0.0.1:9" in ready.json()["missing"]["broker"]
         await scorer.died.wait()
-        assert "driftline broker start" in scorer.watch.failures["scorer-start"]
+        assert "driftline broker start" in scorer.supervisor.failures["scorer-start"]
         assert (await scorer.client.get("/healthz")).status_code == 503
-    assert scorer.watch.exit_code == 1
+    assert scorer.supervisor.exit_code == 1
 
 
 @pytest.mark.slow
@@ -253,7 +253,7 @@ async def test_a_broker_outage_loses_nothing(
             back = await scorer.client.post("/v1/events", json=CLICK)
             assert back.status_code == 202
             asked.append((await scorer.score())["request_id"])
-            assert not scorer.watch.failures
+            assert not scorer.supervisor.failures
         logged = await read_impressions(own, len(asked))
     finally:
         if broker.running():
@@ -262,6 +262,8 @@ async def test_a_broker_outage_loses_nothing(
 
 
 async def test_a_scorer_that_was_never_started_can_stop_and_score(backbone: FoundationBackbone) -> None:
-    service = ScorerService(Config(), make_scorer(backbone, make_kernels(backbone)), make_kernels(backbone), Watch())
+    service = ScorerService(
+        Config(), make_scorer(backbone, make_kernels(backbone)), make_kernels(backbone), TaskSupervisor()
+    )
     assert (await service.score(ScoreRequest("u", ["a"]), 0.0)).impression.items == ["a"]
     await service.stop()

@@ -16,11 +16,11 @@ from model.config import BackboneConfig
 
 pytestmark = pytest.mark.slow
 
-SCENE_METHODS = BackboneConfig(factory=f"{Path(__file__).parents[3] / 'docs' / 'examples' / 'own_backbone.py'}:deepfm")
+DEEPFM = BackboneConfig(factory=f"{Path(__file__).parents[3] / 'docs' / 'examples' / 'custom_backbone.py'}:deepfm")
 
 
 def test_kernel_adapters_run_on_a_custom_backbone(tiny: Plan) -> None:
-    backbone = tiny.config.backbone.model_copy(update={"factory": SCENE_METHODS.factory})
+    backbone = tiny.config.backbone.model_copy(update={"factory": DEEPFM.factory})
     plan = replace(tiny, config=replace(tiny.config, backbone=backbone), adapters=("frozen", "iak", "live-head"))
     source = plan.sources[0]
     prepare_stream(plan, source, 0)
@@ -33,10 +33,10 @@ def test_kernel_adapters_run_on_a_custom_backbone(tiny: Plan) -> None:
 
 
 def test_adapters_of_the_foundation_models_layers_are_left_out_or_refused_by_name(tmp_path: Path) -> None:
-    chosen = make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=SCENE_METHODS).adapters
+    chosen = make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=DEEPFM).adapters
     assert "iak" in chosen and not {"lora", "full"} & set(chosen)
     with pytest.raises(AdapterUnfitError, match=r"lora changes the layers of the foundation model.*iak"):
-        make_plan([], ("iak", "lora"), 1, tmp_path, tmp_path, quick=True, backbone=SCENE_METHODS)
+        make_plan([], ("iak", "lora"), 1, tmp_path, tmp_path, quick=True, backbone=DEEPFM)
 
 
 def test_adapters_of_a_trunks_layers_are_left_out_or_refused_by_name_where_there_is_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`backbone.factory`: how a user's own backbone is made, trained, saved and opened, and what is refused."""
+"""`backbone.factory`: how a custom backbone is made, trained, saved and opened, and what is refused."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from model.backbone.checkpoint import load_backbone, save_backbone
+from model.backbone.custom import factory_digest, load_factory
 from model.backbone.interface import FrozenBackbone
-from model.backbone.own import factory_digest, load_factory
 from model.backbone.pretrain import pretrain_backbone
 from model.backbone.schema import BackboneRefused
 from model.config import BackboneConfig, PretrainConfig
 from tests.model.conftest import SCHEMA, SIZES, SMALL, World
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "own_backbone.py"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "custom_backbone.py"
 PRETRAIN = PretrainConfig(epochs=2, batch_size=64)
 SOURCE = """
 import torch
@@ -88,7 +88,7 @@ def test_training_is_deterministic_and_leaves_the_random_state_of_the_caller(wor
     assert trained(world, factory).fingerprint == first
 
 
-@pytest.mark.parametrize("name", ["model.py", "features.py", "torch.py", "own-backbone.py", "v1.2.py"])
+@pytest.mark.parametrize("name", ["model.py", "features.py", "torch.py", "custom-backbone.py", "v1.2.py"])
 def test_a_file_of_any_name_does_not_collide_with_other_modules(name: str, world: World, tmp_path: Path) -> None:
     before = {key: sys.modules.get(key) for key in ("model", "features", "torch")}
     assert trained(world, written(tmp_path, name=name)).width == 6
@@ -221,7 +221,7 @@ def test_state_learned_outside_of_parameters_is_refused_when_saving(world: World
 
 @pytest.fixture
 def saved(world: World, tmp_path: Path) -> tuple[Path, Path]:
-    """Folders of a saved own backbone and of its code."""
+    """Folders of a saved custom backbone and of its code."""
     save_backbone(tmp_path / "backbone", trained(world, written(tmp_path / "code")), world.encoder, SCHEMA, {})
     return tmp_path / "backbone", tmp_path / "code"
 

@@ -24,7 +24,7 @@ from streaming.config import Config, JoinConfig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_backbone.py"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "custom_backbone.py"
 MAPPING = "interactions: {user: user, item: item, time: time, label: label}\n"
 USERS, ITEMS = 12, 8
 PARTS = ("train", "validation")

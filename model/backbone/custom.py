@@ -1,4 +1,4 @@
-"""A user's own backbone: `backbone.factory` makes it, its own `fit` trains it, and it is saved like the foundation
+"""A custom backbone: `backbone.factory` makes it, its own `fit` trains it, and it is saved like the foundation
 model."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Factory = Callable[[BackboneConfig, BackboneShape], nn.Module]
 _OURS = ("driftline", "local", "lab", "streaming", "features", "model")
 
 
-class OwnBackbone(WrappedBackbone):
+class CustomBackbone(WrappedBackbone):
     """A user's module, wrapped and tested on rows of its encoder, with the configuration and shape for its card."""
 
     def __init__(
@@ -151,10 +151,10 @@ def make_module(config: BackboneConfig, shape: BackboneShape) -> nn.Module:
     return module
 
 
-def pretrain_own(  # noqa: PLR0917 -- all that a training is made of
+def pretrain_custom(  # noqa: PLR0917 -- all that a training is made of
     data: TrainingData, cut: int, encoder: FeatureEncoder, shape: BackboneShape, backbone: BackboneConfig,
     config: PretrainConfig,
-) -> tuple[OwnBackbone, PretrainReport]:  # fmt: skip
+) -> tuple[CustomBackbone, PretrainReport]:  # fmt: skip
     """Trains the module of `backbone.factory` by its own `fit(train, validation, config)` and freezes it.
 
     `train` are the first `cut` pairs of `data`, `validation` the rest, on which the report's figures are taken. The
@@ -175,18 +175,18 @@ def pretrain_own(  # noqa: PLR0917 -- all that a training is made of
             fit(train, validation, config)
         except (Exception, SystemExit) as error:
             raise BackboneRefused(f"{backbone.factory}: fit() fails: {type(error).__name__}: {error}") from error
-        own = OwnBackbone(module, backbone, shape, encoder)
-    both = logits_of(own, validation)
+        custom = CustomBackbone(module, backbone, shape, encoder)
+    both = logits_of(custom, validation)
     labels, logits = validation.label.numpy(), both[:, 0]
     report = PretrainReport(
         train_examples=cut,
         validation_examples=len(validation),
         validation_auc=auc(labels, logits),
         validation_log_loss=log_loss(labels, sigmoid(logits)),
-        validation_auc_ctcvr=auc_ctcvr(own, validation, both),
+        validation_auc_ctcvr=auc_ctcvr(custom, validation, both),
         validation_auc_by_domain=auc_by_domain(labels, logits, validation.domain.numpy()),
         trained_parameters=sum(parameter.numel() for parameter in module.parameters()),
         seconds=clock.perf_counter() - begun,
         held_out=logits.tolist(),
     )
-    return own, report
+    return custom, report

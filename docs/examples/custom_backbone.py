@@ -1,4 +1,4 @@
-"""A plain PyTorch DeepFM as the frozen backbone: `backbone.factory = "docs/examples/own_backbone.py:deepfm"`.
+"""A plain PyTorch DeepFM as the frozen backbone: `backbone.factory = "docs/examples/custom_backbone.py:deepfm"`.
 
 DeepFM (Guo et al., IJCAI 2017): a first-order term, a factorisation machine and a deep net on shared embeddings. To
 carry a kernel it is cut in two: `represent` ends where the embeddings are concatenated, `predict` is the rest.
