@@ -32,13 +32,13 @@ class UserState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CachedVector:
     state: UserState
     vector: Tensor
 
 
-def _bytes(kept: _Kept) -> int:
-    return _OBJECT_BYTES + kept.vector.nbytes + _EVENT_BYTES * len(kept.state.events)
+def _bytes(cached: _CachedVector) -> int:
+    return _OBJECT_BYTES + cached.vector.nbytes + _EVENT_BYTES * len(cached.state.events)
 
 
 class UserVectors:
@@ -51,7 +51,7 @@ class UserVectors:
     def __init__(self, towers: TwoTowers, config: FeatureConfig, now: Callable[[], float]) -> None:
         """`now` is a clock in seconds."""
         self.towers = towers
-        self._kept: Cache[_Kept] = Cache(config.user_cache_bytes, config.user_cache_s, now, _bytes)
+        self._vectors: Cache[_CachedVector] = Cache(config.user_cache_bytes, config.user_cache_s, now, _bytes)
 
     @staticmethod
     def of(backbone: FrozenBackbone, config: FeatureConfig, now: Callable[[], float]) -> UserVectors | None:
@@ -61,13 +61,13 @@ class UserVectors:
     def vector(self, user_id: str, state: UserState, batch: Callable[[], FeatureBatch]) -> Tensor:
         """The vector of a user, `(1, d / 2)`, rounded as it is logged; `batch` makes the backbone's input."""
         key = f"{state.facets} {user_id}"
-        kept = None if self.towers.reads_clock else self._kept.get(key)
-        if kept is None or not kept.state.is_still(state):
-            kept = _Kept(state, round_representation(self.towers.user_vector(batch())))
+        cached = None if self.towers.reads_clock else self._vectors.get(key)
+        if cached is None or not cached.state.is_still(state):
+            cached = _CachedVector(state, round_representation(self.towers.user_vector(batch())))
             if not self.towers.reads_clock:
-                self._kept.put(key, kept)
-        return kept.vector
+                self._vectors.put(key, cached)
+        return cached.vector
 
     def clear(self) -> None:
         """Drops all vectors."""
-        self._kept.clear()
+        self._vectors.clear()

@@ -15,7 +15,7 @@ from streaming.config import Config
 from streaming.events import CURES, REASONS
 
 if TYPE_CHECKING:
-    from streaming.dead_letters import KeptLetter, LetterPosition
+    from streaming.dead_letters import LetterPosition, LetterRecord
 
 app = typer.Typer(help="What ingest refused and kept aside: how much of it, why, and what to do.", no_args_is_help=True)
 errors = Console(stderr=True)
@@ -118,7 +118,7 @@ def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
-def _shown(kept: KeptLetter) -> dict[str, Any]:
+def _shown(kept: LetterRecord) -> dict[str, Any]:
     """Text as text and other bytes in base64, as msgspec writes them."""
     letter = msgspec.structs.asdict(kept.letter)
     fields = {"position": str(kept.position), **letter, "cure": kept.letter.cure or CURES.get(kept.letter.reason, "")}

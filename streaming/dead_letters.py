@@ -54,7 +54,7 @@ class LetterPosition:
 
 
 @dataclass(frozen=True)
-class KeptLetter:
+class LetterRecord:
     """A letter with its position, key and headers."""
 
     position: LetterPosition
@@ -102,7 +102,7 @@ class LettersByReason:
 
     number: Counter[str] = field(default_factory=Counter)
     replayed: Counter[str] = field(default_factory=Counter)
-    newest: dict[str, list[KeptLetter]] = field(default_factory=dict)
+    newest: dict[str, list[LetterRecord]] = field(default_factory=dict)
     foreign: int = 0
     """Number of records that are no letters."""
 
@@ -113,7 +113,7 @@ def summary(config: Config, *, reason: str | None = None, newest: int = 3) -> Le
     for record in _scan(config):
         if record is None:
             found.foreign += 1
-        elif isinstance(record, KeptLetter) and reason in (None, record.letter.reason):
+        elif isinstance(record, LetterRecord) and reason in (None, record.letter.reason):
             name = record.letter.reason
             found.number[name] += 1
             found.replayed[name] += record.position in done
@@ -121,10 +121,10 @@ def summary(config: Config, *, reason: str | None = None, newest: int = 3) -> Le
     return found
 
 
-def letter_at(config: Config, position: LetterPosition) -> KeptLetter:
+def letter_at(config: Config, position: LetterPosition) -> LetterRecord:
     """The letter at a position. Raises DeadLetterError, TopicScanError."""
     for record in _scan(config):
-        if isinstance(record, KeptLetter) and record.position == position:
+        if isinstance(record, LetterRecord) and record.position == position:
             return record
     raise DeadLetterError(
         f"there is no letter at {position} (any more): `driftline dead-letters list` shows where some are"
@@ -142,7 +142,7 @@ def replay(
     wanted = (
         record
         for record in _scan(config)
-        if isinstance(record, KeptLetter) and (record.position in positions or record.letter.reason == reason)
+        if isinstance(record, LetterRecord) and (record.position in positions or record.letter.reason == reason)
     )
     try:
         producer = make_producer(config.kafka)
@@ -161,8 +161,8 @@ def replay(
 
 
 def _replayable(
-    wanted: Iterable[KeptLetter], done: Collection[LetterPosition], counts: LetterCounts, *, again: bool
-) -> Iterator[KeptLetter]:
+    wanted: Iterable[LetterRecord], done: Collection[LetterPosition], counts: LetterCounts, *, again: bool
+) -> Iterator[LetterRecord]:
     for kept in wanted:
         if not kept.letter.value:
             counts.without_value += 1
@@ -174,7 +174,7 @@ def _replayable(
             yield kept
 
 
-def _send(producer: KafkaProducer, config: Config, chunk: Iterable[KeptLetter], counts: LetterCounts) -> None:
+def _send(producer: KafkaProducer, config: Config, chunk: Iterable[LetterRecord], counts: LetterCounts) -> None:
     """Sends records first and notes afterwards: a crash in between causes a second delivery, which does no harm."""
     topics = config.topics
     sent = [
@@ -194,12 +194,12 @@ def _replayed(config: Config) -> set[LetterPosition]:
     return {LetterPosition.of(note.replayed) for note in _scan(config) if isinstance(note, ReplayNote)}
 
 
-def _scan(config: Config) -> Iterator[KeptLetter | ReplayNote | None]:
+def _scan(config: Config) -> Iterator[LetterRecord | ReplayNote | None]:
     """All letters and notes up to the topic's present end, in the order of each partition; None for other records."""
     return map(_read, scan(config, config.topics.dead_letters))
 
 
-def _read(record: Any) -> KeptLetter | ReplayNote | None:
+def _read(record: Any) -> LetterRecord | ReplayNote | None:
     value = record.value or b""
     try:
         letter = msgspec.json.decode(value, type=DeadLetter)
@@ -209,4 +209,4 @@ def _read(record: Any) -> KeptLetter | ReplayNote | None:
         except (msgspec.MsgspecError, RecursionError):
             return None
     headers = tuple((name, text or b"") for name, text in record.headers or ())
-    return KeptLetter(LetterPosition(record.partition, record.offset), letter, record.key, headers)
+    return LetterRecord(LetterPosition(record.partition, record.offset), letter, record.key, headers)

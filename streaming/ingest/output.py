@@ -28,7 +28,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exce
 from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.clients import make_producer
 from streaming.config import Config
-from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.kafka_health import KafkaHealth
 from streaming.retries import StoppedError, Throttle, stoppable_sleep
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ class Output:
 class Writer:
     """An idempotent producer that survives broker restarts; it writes one batch at a time."""
 
-    def __init__(self, config: Config, stopping: threading.Event, watch: KafkaWatch, clock: BrokerClock) -> None:
-        """`watch` is told of every write that fails, takes long or succeeds.
+    def __init__(self, config: Config, stopping: threading.Event, kafka: KafkaHealth, clock: BrokerClock) -> None:
+        """`kafka` is notified of every write that fails, takes long or succeeds.
 
         `clock` is told when records of `traffic` were sent, appended and acknowledged.
         """
@@ -85,7 +85,7 @@ class Writer:
         self._traffic = config.topics.traffic
         self._clock = clock
         self._sleep = stoppable_sleep(stopping)
-        self._watch = watch
+        self._kafka = kafka
         self._producer: KafkaProducer | None = None
 
     def write(self, outputs: Sequence[Output]) -> list[int]:
@@ -129,7 +129,7 @@ class Writer:
         """Makes a new producer send the whole batch, because a failed one may have sent only some records."""
         error = state.outcome.exception() if state.outcome is not None else None
         log.warning("writing %d records failed (%s); sending them again", records, error)
-        self._watch.failed(error)
+        self._kafka.failed(error)
         self.close(0)
 
     def _send(self, outputs: Sequence[Output]) -> list[int]:
@@ -141,7 +141,7 @@ class Writer:
         sent = [_send_one(producer, output, own_ms) for output in outputs]
         self._flush(producer)
         written = [future.get(timeout=0) for future in sent]
-        self._watch.answered()
+        self._kafka.answered()
         for metadata in written:
             if metadata.topic == self._traffic:
                 self._clock.acknowledged(began, steady_wall(), metadata.timestamp / 1_000)
@@ -155,7 +155,7 @@ class Writer:
 
         def note(_: RetryCallState) -> None:
             if throttle.due():
-                self._watch.failed(f"the last batch has waited for {time.monotonic() - began:.0f} s")
+                self._kafka.failed(f"the last batch has waited for {time.monotonic() - began:.0f} s")
 
         retrying = Retrying(retry=retry_if_exception_type(KafkaTimeoutError), sleep=self._sleep, before_sleep=note)
         try:

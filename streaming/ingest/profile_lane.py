@@ -23,7 +23,7 @@ from streaming.config import Config
 from streaming.events import ItemEvent, RefusedError, UserEvent
 from streaming.ingest.batch import AWAY, appended_at, kind_of
 from streaming.ingest.dead_letter_writer import DeadLetterWriter
-from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.kafka_health import KafkaHealth
 from streaming.ingest.output import Output, RecordRefusedError, Writer
 from streaming.ingest.profiles import LatestProfiles, ProfileStore, write_newer_items, write_newer_users
 from streaming.ingest.reader import InteractionsReader, Polled
@@ -144,7 +144,7 @@ class ProfileLane:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="profiles", daemon=True)
         self._letters = DeadLetterWriter(config)
-        self._watch = KafkaWatch(config)
+        self._kafka = KafkaHealth(config)
         self._retrier = Retrier(self._stopping)
         self._changed = threading.Event()
         self._next_look = 0.0
@@ -169,10 +169,10 @@ class ProfileLane:
 
     def check(self) -> str | None:
         """The check for `/healthz`: whether Kafka answers this lane, and the feature store accepts profiles."""
-        return self._retrier.check() or self._watch.check()
+        return self._retrier.check() or self._kafka.check()
 
     def _run(self) -> None:
-        writer = Writer(self._config, self._stopping, self._watch, self._clock)
+        writer = Writer(self._config, self._stopping, self._kafka, self._clock)
         try:
             reader = InteractionsReader(self._config, self._config.profile_consumers, self._stopping)
             try:
@@ -204,9 +204,9 @@ class ProfileLane:
             assigned = reader.own()
             show_lag("profiles", reader.positions(assigned), reader.ends(assigned))
         except KafkaError as error:
-            self._watch.failed(error)
+            self._kafka.failed(error)
             return
-        self._watch.answered()
+        self._kafka.answered()
 
 
 def show_lag(lane: str, positions: dict[Any, int], ends: dict[Any, int]) -> None:

@@ -24,7 +24,7 @@ from streaming.ingest.batch import Batch, ImpressionEncoder, kind_of
 from streaming.ingest.dead_letter_writer import DeadLetterWriter
 from streaming.ingest.drift_gauge import DriftGauge
 from streaming.ingest.external_impressions import ExternalImpressions
-from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.kafka_health import KafkaHealth
 from streaming.ingest.output import OutputRefusedError, Writer
 from streaming.ingest.profile_lane import ProfileLane, show_lag
 from streaming.ingest.progress import ReadProgress
@@ -88,8 +88,8 @@ class Ingest:
         )
         self._retrier = Retrier(stopping)
         self._letters = DeadLetterWriter(config)
-        self._watch = KafkaWatch(config)
-        self._writer = Writer(config, stopping, self._watch, self._clock)
+        self._kafka = KafkaHealth(config)
+        self._writer = Writer(config, stopping, self._kafka, self._clock)
         self._ticker = Ticker(config, self._writer, self._clock)
         self._progress = ReadProgress()
         self._drift = DriftGauge(config.ingest.drift_hours * 3_600)
@@ -129,7 +129,7 @@ class Ingest:
     def _checks(self) -> dict[str, Check]:
         return {
             "start": lambda: self._state,
-            "kafka": self._watch.check,
+            "kafka": self._kafka.check,
             "impressions": self._retrier.check,
             "profiles": lambda: self._lane.check() if self._lane is not None else None,
         }
@@ -186,9 +186,9 @@ class Ingest:
             ends = reader.ends([*self._ticker.partitions, *assigned])
             positions = reader.positions(assigned)
         except KafkaError as error:
-            self._watch.failed(error)
+            self._kafka.failed(error)
             return
-        self._watch.answered()
+        self._kafka.answered()
         numbers = {partition.partition for partition in assigned}
         self._drift.show(self._clock.now(steady_wall()), numbers)
         show_lag("feedback", positions, ends)

@@ -21,7 +21,7 @@ from streaming.clients import faust_broker_credentials, faust_brokers
 from streaming.config import Config
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.monitoring import metrics
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.fetches import FetchConsumer
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.owned_group import GroupLoader, OwnedGroup, RecoveryGapError
@@ -51,17 +51,21 @@ class Processor:
     """Owns the groups of the partitions that Kafka assigns to it."""
 
     def __init__(
-        self, config: Config, opened: OpenedBackbone, push: Callable[[Sequence[LiveRow], str], object], watch: Watch
+        self,
+        config: Config,
+        opened: OpenedBackbone,
+        push: Callable[[Sequence[LiveRow], str], object],
+        supervisor: TaskSupervisor,
     ) -> None:
         """`push` writes the live rows of a scope to the feature store."""
         self._config = config
-        self._watch = watch
+        self._supervisor = supervisor
         self._groups: dict[int, asyncio.Task[OwnedGroup]] = {}
         self._lost: dict[str, str] = {}
         self._start: Literal["unassigned", "taking over", "done"] = "unassigned"
         self._closing: set[asyncio.Task[None]] = set()
         self.pusher = LivePusher(push, config.processor.push_interval_s)
-        self._loader = GroupLoader(config, opened, self.pusher, watch)
+        self._loader = GroupLoader(config, opened, self.pusher, supervisor)
         # Faust makes a folder for its tables, by default in the working directory; there are no tables here.
         self._scratch = tempfile.TemporaryDirectory(prefix="driftline-faust-")
         self.app = self._app()
@@ -110,7 +114,7 @@ class Processor:
         await self._release({tp.partition for tp in revoked if tp.topic == self._config.topics.traffic})
 
     async def _shutdown(self, *_: object, **__: object) -> None:
-        self._watch.stopping()
+        self._supervisor.stopping()
         await self._release(set(self._groups))
         self._scratch.cleanup()
 
@@ -123,7 +127,7 @@ class Processor:
             owned = await self._loader.load(group, partition, functools.partial(self._store_offset, partition))
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):
-                self._watch.failed(f"own-{group}", error)
+                self._supervisor.failed(f"own-{group}", error)
             raise
         metrics.kernel_log.RECOVERY_SECONDS.labels(group).set(time.monotonic() - began)
         owned.commits = asyncio.create_task(self._commit_until_left(partition, owned), name=f"commits-{group}")
@@ -133,7 +137,7 @@ class Processor:
     def _commits_done(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._watch.failed(task.get_name(), error)  # ends this process; the next one recovers (decision 0072)
+            self._supervisor.failed(task.get_name(), error)  # ends this process; the next one recovers (decision 0072)
 
     async def _release(self, partitions: Iterable[int]) -> None:
         tasks = [task for partition in sorted(partitions) if (task := self._groups.pop(partition, None)) is not None]
@@ -193,7 +197,7 @@ class Processor:
                 if owned.accepts(record.offset):
                     await owned.thread.put(record.offset, record.value, record.timestamp / 1_000)
         except RecoveryGapError as error:
-            self._watch.failed(f"read-{owned.machine.group}", error)  # ends this process
+            self._supervisor.failed(f"read-{owned.machine.group}", error)  # ends this process
             raise
 
     async def _commit_until_left(self, partition: int, owned: OwnedGroup) -> None:

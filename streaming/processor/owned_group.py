@@ -19,7 +19,7 @@ from streaming.kernel_log.reader import StoredGroup, TrafficLog, read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, on_another_log
 from streaming.kernel_log.writer import GroupWriter
 from streaming.monitoring import metrics
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace, StoreOffset
 from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.corrections import LoggedTraffic
@@ -122,8 +122,8 @@ class _Restored:
 class GroupLoader:
     """Takes over groups; the numbered steps are those of `docs/recovery.md`, section Taking over."""
 
-    def __init__(self, config: Config, opened: OpenedBackbone, pusher: LivePusher, watch: Watch) -> None:
-        self._config, self._opened, self._pusher, self._watch = config, opened, pusher, watch
+    def __init__(self, config: Config, opened: OpenedBackbone, pusher: LivePusher, supervisor: TaskSupervisor) -> None:
+        self._config, self._opened, self._pusher, self._supervisor = config, opened, pusher, supervisor
         self._space = config.domain_space()
 
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
@@ -172,7 +172,7 @@ class GroupLoader:
             on_learned=observed.learned,
             on_rows=lambda rows: self._pusher.add(group, rows),
             on_cut=lambda waiting: observed.summarise(machine, waiting),
-            on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
+            on_failure=lambda error: self._supervisor.failed(f"learner-{group}", error),
         )
 
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:

@@ -12,7 +12,7 @@ from features.store.feature_store import FeatureStore
 from streaming.backbone import open_backbone
 from streaming.clients import wait_for_broker
 from streaming.config import Config
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.app import Processor
 from streaming.processor.owned_group import first_rows
 from streaming.processor.worker import run_until_stopped
@@ -25,7 +25,7 @@ _SWITCH_S = 0.0005
 
 def run_processor(config: Config) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit code. Raises the named errors of broker, backbone and store."""
-    watch = Watch()
+    supervisor = TaskSupervisor()
     sys.setswitchinterval(_SWITCH_S)
     torch.set_num_threads(1)  # results must not depend on the machine's number of cores
     if sys.platform != "win32":
@@ -37,5 +37,5 @@ def run_processor(config: Config) -> int:
     opened = open_backbone(config)
     for group in config.groups:  # any group may be assigned, and a fault is better found now than then
         first_rows(config, opened, group.name)
-    processor = Processor(config, opened, store.push_live, watch)
-    return run_until_stopped(config, processor, watch)
+    processor = Processor(config, opened, store.push_live, supervisor)
+    return run_until_stopped(config, processor, supervisor)

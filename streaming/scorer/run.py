@@ -20,7 +20,7 @@ from streaming.config import Config
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import HealthServer
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.scorer.access import check_access
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import Backend, make_app
@@ -129,8 +129,8 @@ def run_scorer(config: Config) -> int:
         kernels = make_kernels(config, opened)
         count = DefaultsCount()
         scorer = make_scorer(config, opened, kernels, count)
-        watch = Watch(lambda: setattr(server, "should_exit", True))
-        service = ScorerService(config, scorer, kernels, watch, on_ready=count.begin)
+        supervisor = TaskSupervisor(lambda: setattr(server, "should_exit", True))
+        service = ScorerService(config, scorer, kernels, supervisor, on_ready=count.begin)
         server = make_server(config, service)
         _keep_signals_to_uvicorn()
         log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
@@ -139,7 +139,7 @@ def run_scorer(config: Config) -> int:
         metrics_host, metrics_port = config.scorer.metrics_host, config.scorer.metrics_port
         with HealthServer(metrics_host, metrics_port, service.checks, missing=service.missing):
             server.run(sockets=[listener])
-    return watch.exit_code
+    return supervisor.exit_code
 
 
 def make_server(config: Config, backend: Backend) -> uvicorn.Server:

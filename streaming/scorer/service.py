@@ -18,7 +18,7 @@ from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check
 from streaming.monitoring.heartbeat import Heartbeat
-from streaming.monitoring.watch import Watch
+from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.record_sizes import MAX_RECORD_BYTES
 from streaming.scorer.access import AccessControl
 from streaming.scorer.active_kernels import ActiveKernels
@@ -58,7 +58,7 @@ class ScorerService:
         config: Config,
         scorer: Scorer,
         kernels: ActiveKernels,
-        watch: Watch,
+        supervisor: TaskSupervisor,
         *,
         on_ready: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = steady_wall,
@@ -70,12 +70,12 @@ class ScorerService:
         self._config = config
         self._scorer = scorer
         self._kernels = kernels
-        self._watch = watch
+        self._supervisor = supervisor
         self._missing = {"start": "the scorer has not started yet"}
         self._tasks: list[asyncio.Task[object]] = []
         self.max_body_bytes = config.scorer.max_body_bytes
         self._heartbeat = Heartbeat()
-        self.checks: dict[str, Check] = {"tasks": watch.check, "event loop": self._heartbeat.check}
+        self.checks: dict[str, Check] = {"tasks": supervisor.check, "event loop": self._heartbeat.check}
         self.rules = EventRules(config)
         self.access = AccessControl(config.access, time.monotonic)
         self.max_events = config.access.max_events
@@ -128,18 +128,18 @@ class ScorerService:
     async def start(self) -> None:
         """Begins to start in the background; `missing` says what must still happen."""
         self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
-        self._tasks.append(self._watch.task("heartbeat", self._heartbeat.run()))
-        self._tasks.append(self._watch.task("scorer-start", self._get_ready(), lasting=False))
+        self._tasks.append(self._supervisor.task("heartbeat", self._heartbeat.run()))
+        self._tasks.append(self._supervisor.task("scorer-start", self._get_ready(), lasting=False))
 
     async def _get_ready(self) -> None:
         await in_daemon_thread(lambda: wait_for_broker(self._config.kafka, log))
         await in_daemon_thread(lambda: ensure_topics(self._config))
         await self._producer.get()
-        self._tasks.append(self._watch.task("impression-log", self._impressions.run()))
+        self._tasks.append(self._supervisor.task("impression-log", self._impressions.run()))
         self._missing = {"clock": "the broker's clock is not known yet"}
         await self._impressions.ask_time()
-        self._tasks.append(self._watch.task("kernel-follower", self._follower.run()))
-        self._tasks.append(self._watch.task("status-follower", self._status.run()))
+        self._tasks.append(self._supervisor.task("kernel-follower", self._follower.run()))
+        self._tasks.append(self._supervisor.task("status-follower", self._status.run()))
         self._missing = {"kernels": "the newest kernels are not in use yet"}
         await self._follower.reached.wait()
         self._missing = {"warm-up": "the warm-up is running"}
@@ -163,7 +163,7 @@ class ScorerService:
 
     def missing(self) -> dict[str, str]:
         """What is still waited for, by name; empty when ready. Not ready again once a task has died."""
-        if not self._missing and (dead := self._watch.check()) is not None:
+        if not self._missing and (dead := self._supervisor.check()) is not None:
             return {"tasks": dead}
         if "kernels" in self._missing:
             return {"kernels": self._follower.missing() or self._missing["kernels"]}
@@ -203,7 +203,7 @@ class ScorerService:
 
     async def stop(self) -> None:
         """Delivers the impressions that wait, then ends everything."""
-        self._watch.stopping()
+        self._supervisor.stopping()
         self._missing = {"stop": "the scorer is stopping"}
         await self._impressions.flush(_FLUSH_S if self._producer.running() else 0)
         for task in self._tasks:

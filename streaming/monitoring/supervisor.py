@@ -1,4 +1,4 @@
-"""Watches background tasks, so that none dies unnoticed."""
+"""Supervises background tasks, so that none dies unnoticed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def end_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class Watch:
+class TaskSupervisor:
     """Background tasks of one process. A task that dies is counted, logged, and makes the process unhealthy.
 
     A task dies when it raises, or when it returns before `stopping()` was called. The first death calls `on_failure`,
@@ -64,7 +64,7 @@ class Watch:
             self._on_failure()
 
     def thread(self, name: str, target: Callable[[], object], *, daemon: bool = True) -> threading.Thread:
-        """Starts `target` on a watched thread."""
+        """Starts `target` on a supervised thread."""
 
         def run() -> None:
             try:
@@ -80,7 +80,7 @@ class Watch:
         return thread
 
     def task(self, name: str, work: Coroutine[Any, Any, object], *, lasting: bool = True) -> asyncio.Task[object]:
-        """Starts `work` as a watched task of the running loop. Cancelling it is no death.
+        """Starts `work` as a supervised task of the running loop. Cancelling it is no death.
 
         With `lasting` False the task has an end, and only an error counts as a death.
         """

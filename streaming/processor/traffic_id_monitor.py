@@ -21,7 +21,7 @@ class TrafficReplacedError(Exception):
     """The topic was deleted and created again while the processor ran."""
 
 
-class TrafficWatch:
+class TrafficIdMonitor:
     """Asks now and then for the id of `traffic`. A broker that does not answer leaves the result unchanged."""
 
     def __init__(self, config: Config) -> None:
@@ -36,12 +36,12 @@ class TrafficWatch:
         while not self._ending.is_set():
             try:
                 with make_admin(self._config.kafka) as admin:
-                    self._watch(admin)
+                    self._ask(admin)
             except (KafkaError, OSError) as error:
                 log.debug("asking for the id of %s failed: %s", self._config.topics.traffic, error)
                 self._ending.wait(_ASK_EVERY_S)
 
-    def _watch(self, admin: KafkaAdminClient) -> None:
+    def _ask(self, admin: KafkaAdminClient) -> None:
         while not self._ending.is_set():
             self.note(topic_id(admin, self._config.topics.traffic))
             self._ending.wait(_ASK_EVERY_S)

@@ -1,4 +1,4 @@
-"""Watches whether Kafka answers and has the topics, for the log and `/healthz`."""
+"""Whether Kafka answers and has the topics, for the log and `/healthz`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AWAY_S = 10.0
 _LOG_EVERY_S = 5.0
 
 
-class KafkaWatch:
+class KafkaHealth:
     """Records answers and failures. Because a deleted topic fails like an absent broker, it then asks which it is."""
 
     def __init__(self, config: Config) -> None:
