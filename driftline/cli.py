@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from driftline import __version__, evaluate, operate, prepare, services, whole
+from driftline import __version__, demo, evaluate, operate, prepare, services
 from driftline.command_group import Commands, ConfigSource
 from driftline.context import errors
 from driftline.keys import app as key_app
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (services, prepare, operate, whole, evaluate):
+for part in (services, prepare, operate, demo, evaluate):
     app.add_typer(part.app)
 app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Parts")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(rich_help_panel="Whole")
+@app.command(rich_help_panel="Demo and evaluation")
 def evaluate(
     context: typer.Context,
     suite: SuiteName = None,
@@ -70,7 +70,7 @@ def evaluate(
     comparison.run(settings(context), _order(out, named, asked), options)
 
 
-@app.command(rich_help_panel="Whole")
+@app.command(rich_help_panel="Demo and evaluation")
 def transfer(
     context: typer.Context,
     source: Annotated[str, typer.Option(help="What is pretrained on: STREAM or STREAM:FIELD=VALUE.", metavar="PART")],

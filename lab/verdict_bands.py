@@ -57,7 +57,7 @@ def bands(verdicts: Iterable[tuple[float, Verdict]], end: float) -> list[Band]:
 
 
 def noteworthy(shown: Iterable[Band]) -> list[Band]:
-    """The bands of the group, and of strata with any verdict that is not quiet.
+    """The bands of the group, and of strata with any verdict other than stable.
 
     Empty if there are no such strata. Names of strata may start with that of their kernel group and a colon.
     """

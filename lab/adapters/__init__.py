@@ -2,7 +2,7 @@
 
 Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `trusted`, `with_path`; then adapters trained
 by gradient: `training`, `optimiser`, `gradient`, `light`, `paper` (the kernel of the paper), `path` and `plugs` (the
-few-parameter methods of the literature), `whole`; and rivals that need no backbone: `counters`, `factors`,
+few-parameter methods of the literature), `full_fine_tuning`; and rivals that need no backbone: `counters`, `factors`,
 `neighbours`, `refit`. docs/decisions/0061 says why the comparison is fair.
 """
 
@@ -18,6 +18,7 @@ from lab.adapters.base import Adapter, AdapterContext, Correctable, Frozen, Stre
 from lab.adapters.closed_form import ClosedForm
 from lab.adapters.counters import CounterRegression, CounterSum, ItemMean
 from lab.adapters.factors import AlternatingLeastSquares
+from lab.adapters.full_fine_tuning import full_fine_tuning
 from lab.adapters.gradient import GradientAdapter
 from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory, live_head
@@ -29,7 +30,6 @@ from lab.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRe
 from lab.adapters.refit import RefittedTrees
 from lab.adapters.spec import AdapterSpec
 from lab.adapters.trusted import trusted
-from lab.adapters.whole import whole
 from lab.adapters.with_path import with_path
 
 
@@ -112,14 +112,20 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 1e-3, _plug(_peterrec)),
     "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 1e-4, _plug(_star(False))),
     "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-4, _plug(_star(True))),
-    "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
-    "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 1e-4, partial(whole, live=True), _WHOLE),
-    "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE, ablation=True),
-    "full-path-trust": AdapterSpec(
-        "whole", "all of the backbone beside the path, under trust", 3e-4, trusted(with_path(whole)), _WHOLE
+    "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, full_fine_tuning, _WHOLE),
+    "full-live": AdapterSpec(
+        "whole", "all of the backbone with T as inputs", 1e-4, partial(full_fine_tuning, live=True), _WHOLE
     ),
-    "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
-    "scratch": AdapterSpec("whole", "online from scratch", 1e-3, partial(whole, scratch=True)),
+    "full-trust": AdapterSpec(
+        "whole", "all of the backbone, under trust", 3e-4, trusted(full_fine_tuning), _WHOLE, ablation=True
+    ),
+    "full-path-trust": AdapterSpec(
+        "whole", "all of the backbone beside the path, under trust", 3e-4, trusted(with_path(full_fine_tuning)), _WHOLE
+    ),
+    "full-dense": AdapterSpec(
+        "whole", "all but the ID tables", 3e-4, partial(full_fine_tuning, dense_only=True), _WHOLE
+    ),
+    "scratch": AdapterSpec("whole", "online from scratch", 1e-3, partial(full_fine_tuning, scratch=True)),
 }
 """All adapters that need PyTorch alone; `lab.evaluate` adds river's logistic regression."""
 

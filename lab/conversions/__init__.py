@@ -1,1 +1,1 @@
-"""Whether adapting conversions live helps: `known_conversions` (what is known when), `trial` (the ways), `command`."""
+"""Whether adapting conversions live helps: `known_conversions` (when what is known), `trial` (methods), `command`."""

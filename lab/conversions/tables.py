@@ -1,4 +1,4 @@
-"""Gains of the ways to predict conversions, over the seeds: rows, in the terminal and as Markdown."""
+"""Gains of the methods to predict conversions, over the seeds: rows, in the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lab.conversions.trial import FROZEN, WAYS, ConversionTrial, CvrFigures
+from lab.conversions.trial import FROZEN, METHODS, ConversionTrial, CvrFigures
 from lab.evaluate.cells import difference_cell, interval_cell
 from lab.evaluate.compare import Interval, interval, paired
 from lab.evaluate.named_tables import NamedTable, markdown_page
@@ -20,10 +20,10 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class CvrRow:
-    """One way on one stream, over the seeds."""
+    """One method on one stream, over the seeds."""
 
     stream: str
-    way: str
+    method: str
     figures: dict[str, Interval]
     """Figures by measure, over the seeds."""
     above: dict[str, Interval]
@@ -33,7 +33,7 @@ class CvrRow:
 
 @dataclass(frozen=True)
 class CvrReport:
-    """Results of all ways on all streams."""
+    """Results of all methods on all streams."""
 
     seeds: tuple[int, ...]
     trials: tuple[ConversionTrial, ...]
@@ -52,14 +52,14 @@ def report_of(trials: Sequence[ConversionTrial], seeds: tuple[int, ...]) -> CvrR
 
 def _rows(stream: str, trials: Sequence[ConversionTrial]) -> Iterator[CvrRow]:
     runs: dict[str, dict[int, CvrFigures]] = {
-        way: {trial.seed: trial.figures[way] for trial in trials if trial.stream == stream} for way in WAYS
+        method: {trial.seed: trial.figures[method] for trial in trials if trial.stream == stream} for method in METHODS
     }
-    for way, by_seed in runs.items():
+    for method, by_seed in runs.items():
         yield CvrRow(
             stream=stream,
-            way=way,
+            method=method,
             figures={name: interval([getattr(result, name) for result in by_seed.values()]) for name in MEASURES},
-            above={name: paired(runs, way, FROZEN, name) for name in MEASURES},
+            above={name: paired(runs, method, FROZEN, name) for name in MEASURES},
             cpu_s=interval([result.cpu_s for result in by_seed.values()]),
         )
 
@@ -78,8 +78,8 @@ def tables(report: CvrReport) -> Iterator[NamedTable]:
 
 
 def _cells(row: CvrRow) -> list[str]:
-    above = {name: "" if row.way == FROZEN else difference_cell(row.above[name]) for name in _TITLES}
-    return [row.way, *(cell for name in _TITLES for cell in (interval_cell(row.figures[name]), above[name]))]
+    above = {name: "" if row.method == FROZEN else difference_cell(row.above[name]) for name in _TITLES}
+    return [row.method, *(cell for name in _TITLES for cell in (interval_cell(row.figures[name]), above[name]))]
 
 
 def markdown(report: CvrReport) -> str:

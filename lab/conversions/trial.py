@@ -35,13 +35,13 @@ from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
 
 FROZEN, COUNTERS, POSTERIOR = "frozen", "counters", "kernel"
-WAYS = (FROZEN, COUNTERS, POSTERIOR)
+METHODS = (FROZEN, COUNTERS, POSTERIOR)
 """Sources of the CVR: the frozen backbone, counters of conversions alone, and the backbone with a kernel on top."""
 
 
 @dataclass(frozen=True)
 class CvrFigures:
-    """Figures of one way; CTCVR is its CVR times the kernel's click probability, unless stated otherwise."""
+    """Figures of one method; CTCVR is its CVR times the kernel's click probability, unless stated otherwise."""
 
     request_auc: float
     """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
@@ -69,7 +69,7 @@ class ConversionTrial:
     lists: int
     """Requests that hold a conversion and something else."""
     figures: dict[str, CvrFigures]
-    """By way."""
+    """By method."""
 
 
 def run_conversion_trial(plan: Plan, source: Source, seed: int) -> ConversionTrial:
@@ -91,15 +91,15 @@ def _tried(plan: Plan, source: Source, seed: int) -> ConversionTrial:
     view = replace(data, live=features, frozen_logit=data.cvr_logit, label=known.converted.astype(np.float32))
     clicks = load_run(plan, source, seed, KERNEL).outcome.logit
     figures = {}
-    ways: dict[str, Callable[[], NDArray[np.float32]]] = {
+    methods: dict[str, Callable[[], NDArray[np.float32]]] = {
         FROZEN: lambda: view.frozen_logit,
         COUNTERS: lambda: _by_counters(view, pretrained),
         POSTERIOR: lambda: _by_kernel(view, known, _start(plan, pretrained), plan, stream),
     }
-    for way, made in ways.items():
+    for method, made in methods.items():
         begun = time.process_time()
         logit = made()
-        figures[way] = _measured(data, clicks, logit, time.process_time() - begun)
+        figures[method] = _measured(data, clicks, logit, time.process_time() - begun)
     return ConversionTrial(
         stream=source.name,
         seed=seed,

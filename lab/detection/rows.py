@@ -76,7 +76,7 @@ class DetectorReport:
     """Demanded episodes that the verdict did not announce in time, or with another cause."""
     examples: int
     """Examples in all."""
-    quiet: int
+    stable_examples: int
     """Examples of the stream without drift."""
 
     def to_json(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def report_of(trials: Sequence[Trial]) -> DetectorReport:
         goals=tuple(_goals(trials)),
         missed=tuple(_missed(trials)),
         examples=sum(trial.examples for trial in trials),
-        quiet=sum(trial.examples for trial in without_drift),
+        stable_examples=sum(trial.examples for trial in without_drift),
     )
 
 
@@ -115,13 +115,13 @@ def _of(trials: Sequence[Trial], stream: str, detector: str) -> list[Score]:
 
 def _score(trial: Trial, detector: str) -> Score:
     never = trial.scores[NEVER]
-    return trial.scores.get(detector, Score(never.found, 0, never.quiet))
+    return trial.scores.get(detector, Score(never.found, 0, never.stable_examples))
 
 
 def _row(stream: str, detector: str, scores: Sequence[Score]) -> DetectorRow:
     results = [result for score in scores for result in score.found]
     recalled = [result for result in results if result.detected_cause is not None]
-    quiet, false = sum(score.quiet for score in scores), sum(score.false_alarms for score in scores)
+    stable, false = sum(score.stable_examples for score in scores), sum(score.false_alarms for score in scores)
     return DetectorRow(
         stream=stream,
         detector=detector,
@@ -129,7 +129,7 @@ def _row(stream: str, detector: str, scores: Sequence[Score]) -> DetectorRow:
         recalled=len(recalled),
         right_cause=sum(result.correct for result in recalled) / len(recalled) if recalled else None,
         delay_examples=float(median(result.delay for result in recalled)) if recalled else None,
-        false_alarms_per_million=1e6 * false / quiet if quiet else None,
+        false_alarms_per_million=1e6 * false / stable if stable else None,
     )
 
 
@@ -141,10 +141,13 @@ def _total(detector: str, trials: Sequence[Trial]) -> Total:
         correct.append(_share(result.correct for result in results))
         delays += [result.delay for result in results if result.detected_cause is not None]
     without_drift = [_score(trial, detector) for trial in trials if trial.stream == NO_DRIFT]
-    false, quiet = sum(score.false_alarms for score in without_drift), sum(score.quiet for score in without_drift)
+    false, stable = (
+        sum(score.false_alarms for score in without_drift),
+        sum(score.stable_examples for score in without_drift),
+    )
     return Total(
         detector, interval(recalled), interval(correct), float(median(delays)) if delays else math.nan,
-        false, rate(false, quiet),
+        false, rate(false, stable),
     )  # fmt: skip
 
 
@@ -186,9 +189,12 @@ def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:
         wanted = f"announced within {WITHIN:,} examples with the right cause"
         goals.append(VerdictGoal(name, wanted, f"{correct} of {len(found)}", correct == len(found) > 0))
     without_drift = [score for trial, score in verdicts if trial.stream == NO_DRIFT]
-    false, quiet = sum(score.false_alarms for score in without_drift), sum(score.quiet for score in without_drift)
-    per_million, low, high = rate(false, quiet)
-    found_here = f"{per_million:.2f} ({low:.2f} to {high:.2f}), {false} in {quiet:,}"
+    false, stable = (
+        sum(score.false_alarms for score in without_drift),
+        sum(score.stable_examples for score in without_drift),
+    )
+    per_million, low, high = rate(false, stable)
+    found_here = f"{per_million:.2f} ({low:.2f} to {high:.2f}), {false} in {stable:,}"
     goals.append(
         VerdictGoal(
             "false alarms per million examples without drift", "below 1", found_here, _below_one(per_million, high)

@@ -54,11 +54,11 @@ class Traffic:
 
     def outside(self, episodes: Sequence[Episode]) -> int:
         """Examples served while no episode of all domains was at work or had ended `WITHIN` examples ago."""
-        quiet = np.ones(len(self.time), dtype=np.bool_)
+        stable = np.ones(len(self.time), dtype=np.bool_)
         for episode in episodes:
             if not episode.facets:
-                quiet &= (self.time < episode.begin) | (self.time > self.after(episode, episode.end))
-        return int(self.examples[quiet].sum())
+                stable &= (self.time < episode.begin) | (self.time > self.after(episode, episode.end))
+        return int(self.examples[stable].sum())
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Score:
     found: tuple[EpisodeResult, ...]
     """Results by episode."""
     false_alarms: int
-    quiet: int
+    stable_examples: int
     """Examples over which false alarms were counted."""
 
 
@@ -98,7 +98,7 @@ def score(detections: Sequence[Detection], episodes: Sequence[Episode], traffic:
         false_alarms=sum(
             detection.cause is not None and not _excused(detection, episodes, traffic) for detection in detections
         ),
-        quiet=traffic.outside(episodes),
+        stable_examples=traffic.outside(episodes),
     )
 
 

@@ -80,7 +80,7 @@ def grid_table(reports: Sequence[tuple[float, DetectorReport]]) -> NamedTable:
 
 def _played(report: DetectorReport) -> str:
     seeds = ", ".join(map(str, report.seeds))
-    return f"Seeds {seeds}; {report.examples:,} examples replayed, {report.quiet:,} of them without drift."
+    return f"Seeds {seeds}; {report.examples:,} examples replayed, {report.stable_examples:,} of them without drift."
 
 
 def _cells(row: DetectorRow) -> list[str]:

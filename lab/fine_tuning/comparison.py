@@ -44,7 +44,7 @@ def run_new_scene(config: Config, order: ComparisonOptions, *, console: Console 
             stream = open_scene(name, seed, plan.cache_dir, quick=order.quick)
             for row in curve(plan, stream, seed, partial(text_vectors, plan)):
                 rows.append(row)
-                console.print(f"{name}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
+                console.print(f"{name}, seed {seed}: {row.method}, {row.cpu_s:.1f} s", highlight=False)
             write_report(order.out, "new-scene", [asdict(curve_row) for curve_row in rows], markdown(rows))
     show_tables(tables(rows), console)
     print_location(order.out / "new-scene.md", time.monotonic() - begun, console)
@@ -62,11 +62,11 @@ def markdown(rows: Sequence[CurveRow]) -> str:
 
 def tables(rows: Sequence[CurveRow]) -> Iterator[NamedTable]:
     """Title, head and cells of each stream's table."""
-    head = ["way", *(f"{measure}, first {n}" for measure in ("AUC in requests", "log loss") for n in FIRST)]
+    head = ["method", *(f"{measure}, first {n}" for measure in ("AUC in requests", "log loss") for n in FIRST)]
     for stream in dict.fromkeys(row.stream for row in rows):
         of = [row for row in rows if row.stream == stream]
-        ways = dict.fromkeys(row.way for row in of)
-        body = [_cells([row for row in of if row.way == way]) for way in ways]
+        methods = dict.fromkeys(row.method for row in of)
+        body = [_cells([row for row in of if row.method == method]) for method in methods]
         yield f"{stream}, {len({row.seed for row in of})} seeds", [*head, "CPU s", "trained"], body
 
 
@@ -75,4 +75,4 @@ def _cells(rows: Sequence[CurveRow]) -> list[str]:
     columns += [[row.log_loss[n] for row in rows] for n in range(len(FIRST))]
     cost = sum(row.cpu_s for row in rows) / len(rows)
     figures = [interval_cell(interval(column)) for column in columns]
-    return [rows[0].way, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]
+    return [rows[0].method, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]

@@ -1,7 +1,7 @@
-"""Learning curves of the ways to add a new scene, over its first examples, test then train.
+"""Learning curves of the methods to add a new scene, over its first examples, test then train.
 
 A fine-tuning is repeated after 100, 500 and 1 000 examples on all earlier ones, and scores the following; before the
-first one the old backbone serves. The kernel learns as in production. All ways start from the same old backbone.
+first one the old backbone serves. The kernel learns as in production. All methods start from the same old backbone.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ SEQUENCE_METHODS: tuple[MethodName, ...] = ("peterrec", "peterrec-parallel")
 
 @dataclass(frozen=True)
 class CurveRow:
-    """Results of one way on one stream and seed."""
+    """Results of one method on one stream and seed."""
 
     stream: str
     seed: int
-    way: str
+    method: str
     request_auc: tuple[float, ...]
     """AUC within requests over the first `FIRST` examples."""
     log_loss: tuple[float, ...]
@@ -88,7 +88,7 @@ class _NewScene:
 
     @property
     def old(self) -> FoundationBackbone:
-        """The old backbone, from which all ways start."""
+        """The old backbone, from which all methods start."""
         assert isinstance(self.pretrained.backbone, FoundationBackbone)
         return self.pretrained.backbone
 
@@ -99,11 +99,11 @@ class _NewScene:
         data = TrainingData.of(self.examples, ProfileTable(encoder, self.users, self.items))
         return logits_of(backbone, replace(data, past=self.past).part(begin, end))[:, 0]
 
-    def row(self, way: str, logit: NDArray[np.float32], cpu_s: float, trained: int) -> CurveRow:
-        """The figures of one way, whose logits are `(n,)`."""
+    def row(self, method: str, logit: NDArray[np.float32], cpu_s: float, trained: int) -> CurveRow:
+        """The figures of one method, whose logits are `(n,)`."""
         label, request = self.examples.label, self.request
         return CurveRow(
-            self.stream.name, self.seed, way,
+            self.stream.name, self.seed, method,
             tuple(grouped_auc(label[:n], logit[:n], request[:n]) for n in FIRST),
             tuple(log_loss(label[:n], sigmoid(logit[:n])) for n in FIRST),
             cpu_s, trained,
@@ -111,7 +111,7 @@ class _NewScene:
 
 
 def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator[CurveRow]:
-    """A row per way: frozen, kernel, fine-tunings by what is frozen, and a model of the scene's examples alone."""
+    """A row per method: frozen, kernel, fine-tunings by what is frozen, and a model of the scene's examples alone."""
     pretrained = pretrain_on(stream, plan.config, plan.kernel, texts, seed)
     catalogue, chunk = stream.catalogue, stream.log.rows(slice(stream.split, None))
     vectors = texts([item.text for item in catalogue.items])
@@ -127,8 +127,8 @@ def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator
         examples, row, live_histories(stream, pretrained, decided_labels(chunk, plan.config)),
     )  # fmt: skip
     yield from _as_it_is(scene)
-    for way, frozen in FREEZE.items():
-        yield _retrained(scene, way, partial(_tuned, scene, frozen))
+    for method, frozen in FREEZE.items():
+        yield _retrained(scene, method, partial(_tuned, scene, frozen))
     for method in methods_for(scene.old.config):
         yield _retrained(scene, method, partial(_tuned, scene, (), method=method))
     yield _retrained(scene, "from scratch", partial(_from_scratch, scene))
@@ -150,20 +150,20 @@ def _as_it_is(scene: _NewScene) -> Iterator[CurveRow]:
         start=pretrained.start, domain_sizes=scene.stream.catalogue.space.sizes, learner=plan.learner,
         training=plan.config.training, seed=scene.seed,
     )  # fmt: skip
-    for way, name in (("frozen", "frozen"), ("kernel", "iak")):
+    for method, name in (("frozen", "frozen"), ("kernel", "iak")):
         adapter = ADAPTERS[name].build(context, ADAPTERS[name].rate)
         outcome = run(adapter, data, plan.config.training.batch_examples)
-        yield scene.row(way, outcome.logit, outcome.cpu_s, adapter.parameters)
+        yield scene.row(method, outcome.logit, outcome.cpu_s, adapter.parameters)
 
 
 _Made = tuple[FoundationBackbone, FeatureEncoder, int]
 
 
-def _retrained(scene: _NewScene, way: str, make: Callable[[Examples], _Made]) -> CurveRow:
+def _retrained(scene: _NewScene, method: str, make: Callable[[Examples], _Made]) -> CurveRow:
     """The curve of a model that `make` trains again on all examples so far."""
     n = len(scene.examples)
     logit, cpu_s, trained = np.zeros(n, dtype=np.float32), 0.0, 0
-    if way != "from scratch":
+    if method != "from scratch":
         grown = grow(scene.old, scene.pretrained.encoder, scene.pretrained.encoder).model.freeze()
         logit[:] = scene.logits(grown, scene.pretrained.encoder, 0, n)
     for begin, end in pairwise([*(at for at in RETRAINED if at < n), n]):
@@ -171,7 +171,7 @@ def _retrained(scene: _NewScene, way: str, make: Callable[[Examples], _Made]) ->
         backbone, encoder, trained = make(scene.examples.select(slice(0, begin)))
         cpu_s += time.process_time() - begun
         logit[begin:end] = scene.logits(backbone, encoder, begin, end)
-    return scene.row(way, logit, cpu_s, trained)
+    return scene.row(method, logit, cpu_s, trained)
 
 
 def _tuned(scene: _NewScene, frozen: tuple[Level, ...], part: Examples, method: MethodName | None = None) -> _Made:

@@ -70,5 +70,5 @@ def execute(plan: Plan, console: Console, processes: int) -> list[QueryTrial]:
     trials = run_trials(
         plan, run_query_trial, tasks, processes, console, title="backbones", note=lambda trial: f": query by {trial.by}"
     )
-    streams, ways = [source.name for source in plan.sources], list(BY)
-    return sorted(trials, key=lambda trial: (streams.index(trial.stream), ways.index(trial.by), trial.seed))
+    streams, kinds = [source.name for source in plan.sources], list(BY)
+    return sorted(trials, key=lambda trial: (streams.index(trial.stream), kinds.index(trial.by), trial.seed))

@@ -17,12 +17,12 @@ from model.encoding.spelling import spell_list
 from model.evaluation import auc, grouped_auc, mixed_groups
 
 TOWER, CLICKS, COSINE, WORDS = "relevance tower", "click logit", "cosine of texts", "shared words"
-WAYS = (TOWER, CLICKS, COSINE, WORDS)
+METHODS = (TOWER, CLICKS, COSINE, WORDS)
 
 
 @dataclass(frozen=True)
 class RelevanceMeasures:
-    """Measures of one way to order judged items on one stream and seed; relevant is what is judged above one half."""
+    """Measures of one method to order judged items on one stream and seed; a judgement above one half is relevant."""
 
     judged: int
     """Judged items; `lists` are the searches among whose judged items some are relevant and some are not."""
@@ -35,7 +35,7 @@ class RelevanceMeasures:
 def measure_relevance(
     data: PreparedStream, profiles: ProfileTable, catalogue: Catalogue
 ) -> dict[str, RelevanceMeasures]:
-    """The measures of each of `WAYS`, for a backbone that predicts relevance and a stream with judgements."""
+    """The measures of each of `METHODS`, for a backbone that predicts relevance and a stream with judgements."""
     assert data.relevance is not None and data.relevance_logit is not None and data.query is not None
     judged = ~np.isnan(data.relevance)
     label, request = data.relevance[judged], data.request[judged]
@@ -48,8 +48,8 @@ def measure_relevance(
     }
     lists = mixed_groups(label, request)
     return {
-        way: RelevanceMeasures(len(label), lists, grouped_auc(label, score, request), auc(label, score))
-        for way, score in scores.items()
+        method: RelevanceMeasures(len(label), lists, grouped_auc(label, score, request), auc(label, score))
+        for method, score in scores.items()
     }
 
 

@@ -1,6 +1,6 @@
-"""One stream and seed with a backbone that reads queries in one way, or none; frozen, and with the kernel.
+"""One stream and seed with a backbone that reads queries in one of several ways, or none; frozen, and with the kernel.
 
-The last way predicts relevance too, where the stream has judgements.
+The last one predicts relevance too, where the stream has judgements.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class QueryTrial:
     arms: Arms
     """`FROZEN`, `KERNEL` and, if a script has true probabilities, `ORACLE`; by the names in `SLICES`."""
     relevance: dict[str, RelevanceMeasures] = field(default_factory=dict)
-    """How relevance is ordered, by the names in `lab.queries.relevance.WAYS`; empty for all but `JUDGED`."""
+    """How relevance is ordered, by the names in `lab.queries.relevance.METHODS`; empty for all but `JUDGED`."""
 
 
 def read_by(backbone: BackboneConfig, by: str) -> BackboneConfig:

@@ -1,4 +1,4 @@
-"""The entry of `driftline transfer`: one source, pretrained once per seed, and every way to every target."""
+"""The entry of `driftline transfer`: one source, pretrained once per seed, and every method to every target."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lab.evaluate.pretrained import pretrain_on
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.fine_tuning.origin import ensure_comparable
 from lab.streams.sources import log_source, shortened
+from lab.transfer.methods import SourceModel, tried
 from lab.transfer.parts import parts_of
 from lab.transfer.scoring import TargetTrial, TransferRow
 from lab.transfer.tables import markdown, tables
 from lab.transfer.task import TransferTask, open_task
-from lab.transfer.ways import SourceModel, tried
 from model.encoding.profile import ItemFeatures, UserFeatures
 from streaming.config import Config
 
@@ -30,14 +30,14 @@ _UNFIT = {
     "factory": "the layers of a backbone of your own are not known here",
     "user_encoder": "a catalogue is ranked without histories here",
     "query_aspects": "a whole catalogue is ranked without a query",
-    "tasks": "the ways are compared by clicks",
+    "tasks": "the methods are compared by clicks",
 }
 
 
 def run_transfer(
     config: Config, order: ComparisonOptions, *, source: str, targets: Sequence[str], console: Console | None = None
 ) -> list[TransferRow]:
-    """Tries every way and writes `transfer.json` and `.md` again after each target.
+    """Tries every method and writes `transfer.json` and `.md` again after each target.
 
     `source` and `targets` are parts of streams, of the log in `order.streams` if it names one. Raises TransferRefused,
     OutFolderError, StreamError or DataUnavailableError; each message names the cure.
@@ -59,7 +59,7 @@ def run_transfer(
         for target in task.targets:
             for row in tried(origin, TargetTrial.of(task, target, seed)):
                 rows.append(row)
-                console.print(f"{row.target}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
+                console.print(f"{row.target}, seed {seed}: {row.method}, {row.cpu_s:.1f} s", highlight=False)
             write_report(order.out, "transfer", [asdict(target_row) for target_row in rows], markdown(rows))
     show_tables(tables(rows), console)
     print_location(order.out / "transfer.md", time.monotonic() - begun, console)

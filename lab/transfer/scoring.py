@@ -1,4 +1,4 @@
-"""The measures of every way: a target's second half, request by request, and its whole catalogue."""
+"""The measures of every method: a target's second half, request by request, and its whole catalogue."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ USERS = 300
 
 @dataclass(frozen=True)
 class TransferRow:
-    """Results of one way on one target and seed."""
+    """Results of one method on one target and seed."""
 
     source: str
     target: str
     seed: int
-    way: str
+    method: str
     request_auc: float
     auc: float
     log_loss: float
-    """Not-a-number for a way whose scores are no probabilities."""
+    """Not-a-number for a method whose scores are no probabilities."""
     hit: float
     """HR@10 over the whole catalogue, mean over users; `ndcg` likewise. Not-a-number where it is not ranked."""
     ndcg: float
@@ -81,7 +81,7 @@ class TargetTrial:
         self,
         source: str,
         seed: int,
-        way: str,
+        method: str,
         logit: NDArray[np.float32],
         catalogue: NDArray[np.float32] | None,
         cpu_s: float,
@@ -96,7 +96,7 @@ class TargetTrial:
             hit, ndcg = (_mean(part) for part in (order.hit, order.ndcg))
         loss = log_loss(label, sigmoid(logit)) if probable else np.nan
         return TransferRow(
-            source, self.target.name, seed, way, grouped_auc(label, logit, self.request), auc(label, logit),
+            source, self.target.name, seed, method, grouped_auc(label, logit, self.request), auc(label, logit),
             loss, hit, ndcg, cpu_s, trained,
         )  # fmt: skip
 

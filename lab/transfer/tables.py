@@ -1,4 +1,4 @@
-"""Results of each way on each target, as Markdown."""
+"""Results of each method on each target, as Markdown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from lab.evaluate.cells import interval_cell
 from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page
+from lab.transfer.methods import METHODS, SCRATCH, ZERO_SHOT
 from lab.transfer.scoring import TransferRow
-from lab.transfer.ways import SCRATCH, WAYS, ZERO_SHOT
 
 FIGURES = {
     "request_auc": "AUC in requests", "auc": "AUC", "log_loss": "log loss", "hit": "HR@10", "ndcg": "NDCG@10"
@@ -18,7 +18,9 @@ FIGURES = {
 def markdown(rows: Sequence[TransferRow]) -> str:
     """A table per target, then the differences that exceed their intervals."""
     seeds = len({row.seed for row in rows})
-    about = f"{seeds} seeds; ± is a 95 % interval over them. Every way begins with the source's model, or without one."
+    about = (
+        f"{seeds} seeds; ± is a 95 % interval over them. Every method begins with the source's model, or without one."
+    )
     targets = dict.fromkeys(row.target for row in rows)
     notes = [
         f"{target}, {line}" for target in targets for line in _sentences([row for row in rows if row.target == target])
@@ -28,20 +30,20 @@ def markdown(rows: Sequence[TransferRow]) -> str:
 
 def tables(rows: Sequence[TransferRow]) -> Iterator[NamedTable]:
     """Title, head and cells of each target's table."""
-    head = ["way", *FIGURES.values(), "CPU s", "trained"]
+    head = ["method", *FIGURES.values(), "CPU s", "trained"]
     for target in dict.fromkeys(row.target for row in rows):
-        of = {way: [row for row in rows if (row.target, row.way) == (target, way)] for way in WAYS}
+        of = {method: [row for row in rows if (row.target, row.method) == (target, method)] for method in METHODS}
         yield target, head, [_cells(of_method) for of_method in of.values() if of_method]
 
 
 def _cells(rows: Sequence[TransferRow]) -> list[str]:
     figures = [interval_cell(interval([getattr(row, figure) for row in rows])) for figure in FIGURES]
     cost = sum(row.cpu_s for row in rows) / len(rows)
-    return [rows[0].way, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]
+    return [rows[0].method, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]
 
 
 def _sentences(rows: Sequence[TransferRow]) -> list[str]:
-    """Per reference the ways that differ from it beyond the interval, paired by seed."""
+    """Per reference the methods that differ from it beyond the interval, paired by seed."""
     return [
         f"{FIGURES[figure]}: {_sentence(rows, figure, ZERO_SHOT)}; {_sentence(rows, figure, SCRATCH)}"
         for figure in ("request_auc", "log_loss", "hit")
@@ -50,15 +52,15 @@ def _sentences(rows: Sequence[TransferRow]) -> list[str]:
 
 def _sentence(rows: Sequence[TransferRow], figure: str, against: str) -> str:
     sign = -1 if figure == "log_loss" else 1
-    of = {(row.way, row.seed): float(getattr(row, figure)) for row in rows}
+    of = {(row.method, row.seed): float(getattr(row, figure)) for row in rows}
     better, worse = [], []
-    for way in dict.fromkeys(row.way for row in rows):
-        seeds = sorted(seed for name, seed in of if name == way)
-        gain = interval([sign * (of[way, seed] - of[against, seed]) for seed in seeds if (against, seed) in of])
+    for method in dict.fromkeys(row.method for row in rows):
+        seeds = sorted(seed for name, seed in of if name == method)
+        gain = interval([sign * (of[method, seed] - of[against, seed]) for seed in seeds if (against, seed) in of])
         if gain.low > 0:
-            better.append(way)
+            better.append(method)
         elif gain.high < 0:
-            worse.append(way)
+            worse.append(method)
     return f"better than `{against}` {_list(better)}, worse {_list(worse)}"
 
 

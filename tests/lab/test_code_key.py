@@ -129,7 +129,7 @@ def test_modules_that_only_read_results_or_serve_are_in_no_key() -> None:
 def test_the_code_of_every_part_of_the_work_is_in_the_key() -> None:
     keyed = {str(path.relative_to(ROOT)) for path in deciding_files(WORK)}
     assert keyed >= {
-        "lab/adapters/whole.py",
+        "lab/adapters/full_fine_tuning.py",
         "lab/evaluate/prequential.py",
         "lab/streams/logged/tables.py",
         "features/live/table.py",

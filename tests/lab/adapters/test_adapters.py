@@ -9,11 +9,11 @@ import torch
 
 from lab.adapters import ADAPTERS, AdapterContext, Frozen, StreamBatch, refit
 from lab.adapters.closed_form import ClosedForm
+from lab.adapters.full_fine_tuning import FullModel
 from lab.adapters.light import ErrorMemory
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import FacetTables, one_hot
 from lab.adapters.trusted import Trusted
-from lab.adapters.whole import WholeModel
 from lab.adapters.with_path import HALF_LIFE, WithPath
 from tests.lab.adapters.batches import MakeBackbone, batch_of
 from tests.model.conftest import SIZES
@@ -147,7 +147,7 @@ def test_facet_tables_add_one_row_per_facet() -> None:
 
 
 def test_an_unknown_user_gets_a_row_that_starts_as_the_out_of_vocabulary_row(context: AdapterContext) -> None:
-    model = WholeModel(context, live=False, scratch=False)
+    model = FullModel(context, live=False, scratch=False)
     row = int(model.user_row[30])
     assert row == context.foundation.user_table.num_embeddings
     table = model.net.user_table.weight

@@ -16,7 +16,15 @@ from lab.conversion_start import clicked_log
 from lab.conversions.command import NoConversionsError, run_conversions
 from lab.conversions.known_conversions import KnownConversions, conversion_features
 from lab.conversions.tables import markdown, report_of
-from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, run_conversion_trial
+from lab.conversions.trial import (
+    COUNTERS,
+    FROZEN,
+    METHODS,
+    POSTERIOR,
+    ConversionTrial,
+    CvrFigures,
+    run_conversion_trial,
+)
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.pretrained import Pretrained, pretrain_on
@@ -114,7 +122,7 @@ def test_a_trial_has_every_method_learns_only_from_known_labels_and_runs_once(ti
     source = Source("shop", script=script(DRIFT, conversions=SHOP, **keys).model_copy(update={"name": "shop"}))
     plan = replace(tiny, config=BOTH, sources=(source,))
     made = run_conversion_trial(plan, source, 0)
-    assert set(made.figures) == set(WAYS)
+    assert set(made.figures) == set(METHODS)
     assert made.figures[FROZEN] != made.figures[POSTERIOR] != made.figures[COUNTERS]
     assert 0 < made.conversions < made.clicks
     assert run_conversion_trial(plan, source, 0) == made, "a finished trial was made again"
@@ -130,12 +138,12 @@ def figures(level: float) -> CvrFigures:
 def test_methods_are_paired_by_seed_with_the_frozen_probability() -> None:
     def one(seed: int) -> ConversionTrial:
         gains = {FROZEN: 0.0, COUNTERS: -0.02, POSTERIOR: 0.01 + 0.001 * seed}
-        known = {way: figures(0.5 + seed / 10 + gain) for way, gain in gains.items()}
+        known = {method: figures(0.5 + seed / 10 + gain) for method, gain in gains.items()}
         return ConversionTrial("shop", seed, 100, 15, 12, known)
 
     trials = [one(seed) for seed in range(3)]
     report = report_of(trials, (0, 1, 2))
-    rows = {row.way: row for row in report.rows}
+    rows = {row.method: row for row in report.rows}
     assert rows[POSTERIOR].above["request_auc"].mean == pytest.approx(0.011)
     assert rows[POSTERIOR].above["request_auc"].half_width < 0.01, "the seeds' own level is no spread of a difference"
     assert rows[COUNTERS].above["log_loss"].mean == pytest.approx(0.02)

@@ -21,7 +21,7 @@ def found(detected_cause: Origin | None, cause: Origin = Origin.DRIFT, delay: in
     return EpisodeResult("one", cause, detected_cause, True, delay)
 
 
-def trials(false: int = 0, quiet: int = 1_000_000) -> list[Trial]:
+def trials(false: int = 0, stable: int = 1_000_000) -> list[Trial]:
     missed, nothing = (found(None), found(None, Origin.LABELS)), Score((), 0, 1_000_000)
     return [
         Trial(stream, seed, 1_000_000, scores, None)
@@ -37,7 +37,7 @@ def trials(false: int = 0, quiet: int = 1_000_000) -> list[Trial]:
                 ALWAYS: Score((found(Origin.DRIFT), found(Origin.DRIFT, Origin.LABELS)), 50, 500),
                 NEVER: Score(missed, 0, 500),
             },
-            NO_DRIFT: {VERDICT: Score((), false, quiet), ALWAYS: Score((), 900, 1_000_000), NEVER: nothing},
+            NO_DRIFT: {VERDICT: Score((), false, stable), ALWAYS: Score((), 900, 1_000_000), NEVER: nothing},
         }.items()
     ]
 
@@ -66,7 +66,7 @@ def test_a_row_sums_over_the_seeds() -> None:
 
 
 def test_the_goals_are_missed_with_one_false_alarm_too_many() -> None:
-    assert all(goal.met for goal in report_of(trials(quiet=2_000_000)).goals)
+    assert all(goal.met for goal in report_of(trials(stable=2_000_000)).goals)
     drift, labels, false = report_of(trials(false=2)).goals
     assert drift.met and labels.met and not false.met
     assert drift.found == "2 of 2"

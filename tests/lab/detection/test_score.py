@@ -89,10 +89,12 @@ def test_an_episode_of_one_domain_excuses_only_strata_that_share_its_requests() 
 
 
 def test_false_alarms_are_counted_over_the_examples_outside_every_episode() -> None:
-    assert scored([]).quiet == 20_000
-    assert scored([], episode(500, 1_000)).quiet == 20_000 - 5_010 - WITHIN + 10
-    assert scored([], episode(0, 2_000)).quiet == 0
-    assert scored([], episode(0, 2_000, scene="search")).quiet == 20_000, "other strata are judged all the time"
+    assert scored([]).stable_examples == 20_000
+    assert scored([], episode(500, 1_000)).stable_examples == 20_000 - 5_010 - WITHIN + 10
+    assert scored([], episode(0, 2_000)).stable_examples == 0
+    assert scored([], episode(0, 2_000, scene="search")).stable_examples == 20_000, (
+        "other strata are judged all the time"
+    )
 
 
 def test_a_verdict_of_an_earlier_episode_detects_a_later_one_only_while_the_earlier_one_lasts() -> None:

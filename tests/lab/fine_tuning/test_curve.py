@@ -1,4 +1,4 @@
-"""What a new scene's first examples are worth: the streams, and the figures of each way."""
+"""What a new scene's first examples are worth: the streams, and the figures of each method."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.fixture(scope="module")
 def rows(plan: Plan, stream: LoggedStream) -> dict[str, CurveRow]:
-    return {row.way: row for row in curve(plan, stream, 0, texts)}
+    return {row.method: row for row in curve(plan, stream, 0, texts)}
 
 
 def test_the_first_half_excludes_the_scene_and_the_live_half_is_only_the_scene(stream: LoggedStream) -> None:
@@ -65,13 +65,13 @@ def test_a_value_of_another_facet_can_be_the_held_out_scene() -> None:
 def test_before_the_first_retraining_all_fine_tunings_are_equal_and_scratch_is_constant(
     rows: dict[str, CurveRow],
 ) -> None:
-    assert len({rows[way].log_loss[0] for way in FREEZE}) == 1
+    assert len({rows[method].log_loss[0] for method in FREEZE}) == 1
     assert rows["from scratch"].request_auc[0] == 0.5
     assert rows["from scratch"].log_loss[0] == pytest.approx(math.log(2))
 
 
 def test_more_frozen_levels_train_fewer_numbers(rows: dict[str, CurveRow]) -> None:
-    nothing, *levels = [rows[way].trained for way in FREEZE]
+    nothing, *levels = [rows[method].trained for method in FREEZE]
     assert nothing == rows["frozen"].trained == 0
     assert sorted(levels, reverse=True) == levels
     assert all(row.cpu_s >= 0 for row in rows.values())
@@ -91,7 +91,7 @@ def test_a_sequence_encoder_is_patched_and_reads_user_histories(
     monkeypatch.setattr("lab.fine_tuning.curve.SCENE_METHODS", ())
     backbone = CONFIG.backbone.model_copy(update={"user_encoder": "gru4rec", "history_length": 4})
     config = replace(CONFIG, backbone=backbone)
-    found = {row.way: row for row in curve(replace(plan, config=config), stream, 0, texts)}
+    found = {row.method: row for row in curve(replace(plan, config=config), stream, 0, texts)}
     assert {*SEQUENCE_METHODS} < {*found}
     for method in SEQUENCE_METHODS:
         assert found[method].log_loss[0] == found["tables grown, nothing trained"].log_loss[0]
@@ -101,7 +101,7 @@ def test_a_sequence_encoder_is_patched_and_reads_user_histories(
 def test_the_table_has_a_row_per_method_with_the_interval_over_seeds(rows: dict[str, CurveRow]) -> None:
     other = [replace(row, seed=1, log_loss=(0.7, 0.7, 0.7)) for row in rows.values()]
     lines = markdown([*rows.values(), *other]).splitlines()
-    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == [f"| {way}" for way in rows]
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == [f"| {method}" for method in rows]
     assert all("±" in line for line in lines if line.startswith("| f"))
 
 

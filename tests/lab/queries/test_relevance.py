@@ -14,7 +14,7 @@ import lab.streams.sources as sources_module
 from features.profiles import ItemProfile
 from lab.evaluate.plan import KERNEL, make_plan
 from lab.evaluate.slices import REQUEST_SLICES
-from lab.queries.relevance import CLICKS, COSINE, TOWER, WAYS, WORDS, RelevanceMeasures, shared_words
+from lab.queries.relevance import CLICKS, COSINE, METHODS, TOWER, WORDS, RelevanceMeasures, shared_words
 from lab.queries.table import markdown, report_of, sentences
 from lab.queries.trial import (
     BOTH,
@@ -43,8 +43,8 @@ def judged(seed: int, search: float, recommendation: float) -> QueryTrial:
     """A tower of 0.8 and a little more with each seed, words 0.05 above it, all else 0.2 below."""
     above = {TOWER: 0.0, WORDS: 0.05, CLICKS: -0.2, COSINE: -0.2}
     measures = {
-        way: RelevanceMeasures(500, 80, 0.8 + 0.01 * seed + more, 0.7 + 0.01 * seed + more)
-        for way, more in above.items()
+        method: RelevanceMeasures(500, 80, 0.8 + 0.01 * seed + more, 0.7 + 0.01 * seed + more)
+        for method, more in above.items()
     }
     return replace(trial(JUDGED, seed, search, recommendation), relevance=measures)
 
@@ -67,8 +67,8 @@ def test_clicks_stand_beside_the_same_backbone_without_relevance_paired_by_seed(
 def test_the_tower_stands_beside_every_other_way_paired_by_seed() -> None:
     trials = [trial(by, seed) for seed in range(3) for by in (NONE, BOTH)]
     report = report_of([*trials, *(judged(seed, 0.0, 0.0) for seed in range(3))], "domain")
-    rows = {row.way: row for row in report.relevance}
-    assert list(rows) == list(WAYS)
+    rows = {row.method: row for row in report.relevance}
+    assert list(rows) == list(METHODS)
     assert rows[TOWER].figures["request_auc"].mean == pytest.approx(0.81)
     assert rows[WORDS].tower_above["request_auc"].mean == pytest.approx(-0.05)
     assert rows[WORDS].tower_above["auc"].half_width < 1e-6
@@ -115,7 +115,7 @@ def test_a_trial_measures_relevance_on_the_judged_items_and_is_made_once(
     plan = make_plan([source], (KERNEL,), 1, tmp_path, tmp_path, quick=False, kernel=SMALL_KERNEL)
     plan = replace(plan, config=CONFIG)
     made, both = (run_query_trial(plan, source, 0, by) for by in (JUDGED, BOTH))
-    assert not both.relevance and tuple(made.relevance) == WAYS
+    assert not both.relevance and tuple(made.relevance) == METHODS
     judged = int(0.6 * made.arms[FROZEN][SEARCH].examples)
     assert made.relevance[TOWER].judged == pytest.approx(judged, rel=0.1)
     assert made.relevance[WORDS].auc > 0.95, "the words of the genres are the judgement"

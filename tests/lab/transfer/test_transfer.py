@@ -1,4 +1,4 @@
-"""`driftline transfer`: what is held out of the source, what each way is measured on, and what is refused by name."""
+"""`driftline transfer`: what is held out of the source, what methods are measured on, and what is refused by name."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lab.evaluate.options import ComparisonOptions
 from lab.fine_tuning.origin import TransferRefused
 from lab.streams.sources import NamedStreams, Source, log_source, movielens_source
 from lab.transfer.command import run_transfer
+from lab.transfer.methods import FREEZE, KERNEL_LIVE, METHODS, POPULARITY, SCRATCH, ZERO_SHOT
 from lab.transfer.parts import parts_of
 from lab.transfer.scoring import TargetTrial, TransferRow
 from lab.transfer.tables import markdown
 from lab.transfer.task import TransferTask, open_task
-from lab.transfer.ways import FREEZE, KERNEL_LIVE, POPULARITY, SCRATCH, WAYS, ZERO_SHOT
 from model.config import ITEM_ASPECTS, ItemAspect
 from streaming.config import Config
 from tests.lab.fine_tuning.conftest import QUIET, SMALL, shop_log
@@ -54,7 +54,7 @@ def rows(folder: Path) -> dict[str, TransferRow]:
     order = ComparisonOptions(folder / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
     config = Config(cache_dir=folder, backbone=SMALL)
     made = run_transfer(config, order, source="wide", targets=["genre=comedy"], console=QUIET)
-    return {row.way: row for row in made}
+    return {row.method: row for row in made}
 
 
 def test_pretraining_excludes_the_examples_of_every_target(task: TransferTask) -> None:
@@ -103,21 +103,23 @@ def test_users_and_items_of_different_streams_are_distinct_even_with_equal_ids(s
 def test_every_method_has_a_row_and_freezing_more_levels_trains_fewer_parameters(
     rows: dict[str, TransferRow], folder: Path
 ) -> None:
-    assert tuple(rows) == WAYS
+    assert tuple(rows) == METHODS
     assert rows[ZERO_SHOT].trained == rows[POPULARITY].trained == 0
-    trained = [rows[way].trained for way in FREEZE]
+    trained = [rows[method].trained for method in FREEZE]
     assert sorted(trained) == trained
     assert 0 < trained[0] < trained[-1]
-    assert all(0 <= row.hit <= 1 for way, row in rows.items() if way != KERNEL_LIVE)
+    assert all(0 <= row.hit <= 1 for method, row in rows.items() if method != KERNEL_LIVE)
     assert math.isnan(rows[KERNEL_LIVE].hit)
     written = json.loads((folder / "out" / "transfer.json").read_text())
-    assert [row["way"] for row in written] == list(WAYS)
+    assert [row["method"] for row in written] == list(METHODS)
     assert written[0]["log_loss"] is None
 
 
 def test_the_table_lists_methods_that_differ_from_zero_shot_and_from_scratch(rows: dict[str, TransferRow]) -> None:
     seeds = [replace(row, seed=seed) for row in rows.values() for seed in (0, 1)]
-    better = [replace(row, request_auc=0.9) if row.way == SCRATCH else replace(row, request_auc=0.6) for row in seeds]
+    better = [
+        replace(row, request_auc=0.9) if row.method == SCRATCH else replace(row, request_auc=0.6) for row in seeds
+    ]
     text = markdown(better)
     assert f"- genre=comedy, AUC in requests: better than `{ZERO_SHOT}` `{SCRATCH}`, worse none" in text
     assert f"| {SCRATCH} | 0.9000 ±0.0000 |" in text

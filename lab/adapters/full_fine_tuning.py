@@ -17,7 +17,7 @@ from lab.adapters.path import ClickPath, Plugs
 from model.backbone.foundation import FoundationBackbone
 
 
-class WholeModel(nn.Module):
+class FullModel(nn.Module):
     """A copy of the backbone in which users and items of the stream have rows of their own.
 
     A user (item) that pretraining did not know starts from the out-of-vocabulary row the first time it is seen.
@@ -54,11 +54,11 @@ class WholeModel(nn.Module):
         return self._click(x, batch.micro.domain, self._unplugged) + path
 
 
-def whole(
+def full_fine_tuning(
     context: AdapterContext, rate: float, *, live: bool = False, scratch: bool = False, dense_only: bool = False
 ) -> GradientAdapter:
     """Full fine-tuning, in its variants: with T as inputs, from scratch, without the ID tables."""
-    model = WholeModel(context, live=live, scratch=scratch)
+    model = FullModel(context, live=live, scratch=scratch)
     if dense_only:
         for table in (model.net.user_table, model.net.item_table):
             if table is not None:

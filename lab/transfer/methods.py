@@ -35,7 +35,7 @@ FREEZE: dict[str, tuple[Level, ...]] = {
     "fine-tune, L0 and L1 frozen": ("L0", "L1"),
     "fine-tune, none frozen": (),
 }
-WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *SCENE_METHODS, SCRATCH)
+METHODS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *SCENE_METHODS, SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class SourceModel:
 
     @property
     def backbone(self) -> FoundationBackbone:
-        """The source backbone, from which all ways start."""
+        """The source backbone, from which all methods start."""
         assert isinstance(self.pretrained.backbone, FoundationBackbone)
         return self.pretrained.backbone
 
     @property
     def config(self) -> PretrainConfig:
-        """The training settings of all ways."""
+        """The training settings of all methods."""
         config = self.plan.config.pretrain
         return config.model_copy(update={"seed": config.seed + self.seed})
 
@@ -68,14 +68,14 @@ class SourceModel:
 
 
 def tried(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
-    """A row per way, in the order of `WAYS`."""
+    """A row per method, in the order of `METHODS`."""
     yield _popularity(origin, trial)
     backbone, encoder = origin.backbone, origin.pretrained.encoder
     yield _row(origin, trial, ZERO_SHOT, lambda part: _logits(origin, backbone, encoder, part), 0.0, 0)
     yield from _kernels(origin, trial)
     learned = in_scene(trial.train, origin.scene)
-    for way, frozen in FREEZE.items():
-        yield _trained(origin, trial, way, partial(_tuned, origin, learned, frozen))
+    for method, frozen in FREEZE.items():
+        yield _trained(origin, trial, method, partial(_tuned, origin, learned, frozen))
     for method in methods_for(origin.backbone.config):
         yield _trained(origin, trial, method, partial(_tuned, origin, learned, (), method))
     yield _trained(origin, trial, SCRATCH, partial(_from_scratch, origin, learned))
@@ -84,7 +84,7 @@ def tried(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
 def _row(  # noqa: PLR0917 -- the columns of a row
     origin: SourceModel,
     trial: TargetTrial,
-    way: str,
+    method: str,
     logits: Callable[[Examples], NDArray[np.float32]],
     cpu_s: float,
     trained: int,
@@ -92,7 +92,7 @@ def _row(  # noqa: PLR0917 -- the columns of a row
     probable: bool = True,
 ) -> TransferRow:
     scored = logits(trial.test), logits(trial.catalogue)
-    return trial.row(origin.source.name, origin.seed, way, *scored, cpu_s, trained, probable=probable)
+    return trial.row(origin.source.name, origin.seed, method, *scored, cpu_s, trained, probable=probable)
 
 
 def _popularity(origin: SourceModel, trial: TargetTrial) -> TransferRow:
@@ -115,7 +115,7 @@ def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
 _Made = tuple[FoundationBackbone, FeatureEncoder, int]
 
 
-def _trained(origin: SourceModel, trial: TargetTrial, way: str, make: Callable[[], _Made]) -> TransferRow:
+def _trained(origin: SourceModel, trial: TargetTrial, method: str, make: Callable[[], _Made]) -> TransferRow:
     """The figures of a model that knows the target as a scene of its own."""
     begun = time.process_time()
     backbone, encoder, trained = make()
@@ -124,7 +124,7 @@ def _trained(origin: SourceModel, trial: TargetTrial, way: str, make: Callable[[
     def logits(part: Examples) -> NDArray[np.float32]:
         return _logits(origin, backbone, encoder, in_scene(part, origin.scene))
 
-    return _row(origin, trial, way, logits, spent, trained)
+    return _row(origin, trial, method, logits, spent, trained)
 
 
 def _logits(

@@ -1,4 +1,4 @@
-"""The whole loop on one machine, and what the base is worth."""
+"""Commands that run the whole system on one machine, and compare its base with other models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from local.api_keys import ScorerKey
 app = typer.Typer()
 
 
-@app.command(rich_help_panel="Whole")
+@app.command(rich_help_panel="Demo and evaluation")
 def replay(
     context: typer.Context,
     scorer: Annotated[str | None, typer.Option(help="Address of the scorer; default is the configured one.")] = None,
@@ -40,7 +40,7 @@ def replay(
     )
 
 
-@app.command(rich_help_panel="Whole")
+@app.command(rich_help_panel="Demo and evaluation")
 def demo(
     context: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
@@ -67,7 +67,7 @@ def demo(
     )
 
 
-@app.command(rich_help_panel="Whole")
+@app.command(rich_help_panel="Demo and evaluation")
 def bases(
     context: typer.Context,
     script: ScriptName = None,
