@@ -42,7 +42,7 @@ from streaming.monitoring import metrics
 from streaming.monitoring.health import HealthServer
 from streaming.processor.corrections import LoggedRecord
 from streaming.processor.drift_metrics import DriftMetrics
-from streaming.processor.drift_watch import DriftWatch
+from streaming.processor.group_drift_monitor import GroupDriftMonitor
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.machine import GroupMachine
@@ -101,7 +101,7 @@ def _pairs(config: Config, opened: OpenedBackbone, log: Sequence[tuple[bytes, fl
     """
     name = config.groups[0].name
     monitored, alone = (new_machine(config, opened, name, _NoLog()) for _ in range(2))
-    alone.drift = _NoWatch(name, alone.guarded.gate, config.domain_space(), config.drift, None)
+    alone.drift = _NoMonitoring(name, alone.guarded.gate, config.domain_space(), config.drift, None)
     pairs, first = [], len(log) // 5
     for begin in range(0, len(log), _CHUNK):
         before, seconds = monitored.examples, {}
@@ -123,8 +123,8 @@ def _cost(pairs: Doubles) -> tuple[float, float, float]:
     return 1 - alone / seconds, low, high
 
 
-class _NoWatch(DriftWatch):
-    """A drift watch that does nothing: the cost of monitoring is the difference to it."""
+class _NoMonitoring(GroupDriftMonitor):
+    """A drift monitor that does nothing: the cost of monitoring is the difference to it."""
 
     def served(self, record: ServedImpression) -> None:
         """Does nothing."""

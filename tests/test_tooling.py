@@ -64,8 +64,8 @@ def test_every_make_target_named_in_a_file_exists() -> None:
 def test_processes_started_by_make_cache_bytecode_even_if_the_environment_forbids_it() -> None:
     command = ["make", "--no-print-directory", "--eval", "told: ; @echo forbidden=$${PYTHONDONTWRITEBYTECODE-}", "told"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout == "forbidden=\n"
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "forbidden=\n"
 
 
 def test_every_package_is_marked_as_typed_and_is_in_the_wheel() -> None:

@@ -24,8 +24,8 @@ from streaming.processor.batches import micro_batch, scored_examples
 from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.converting import Converting
 from streaming.processor.corrections import Corrections, LoggedRequests, LoggedTraffic
-from streaming.processor.drift_watch import DriftWatch
 from streaming.processor.experiment import Experiment
+from streaming.processor.group_drift_monitor import GroupDriftMonitor
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.kernel_publisher import KernelPublisher
 from streaming.processor.learned import PublishedKernel
@@ -72,7 +72,7 @@ class GroupParts:
         """
         self.group, self.learner = group, learner
         self.guarded = _guarded(learner, gate, space)
-        self.drift = DriftWatch(group, self.guarded.gate, space, drift, reference)
+        self.drift = GroupDriftMonitor(group, self.guarded.gate, space, drift, reference)
         self._decisions: list[Decision] = []
         self.live, self.conversions = live, conversions
         self.restore_rows(first_rows)

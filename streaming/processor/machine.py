@@ -8,7 +8,7 @@ Each record passes the same steps, and the methods follow in this order:
 3. relabel (`_relabel`): a click for a closed request changes a label that still waits to be learned, or waits for its
    own correction;
 4. learn (`_learn`): labelled requests fill a micro-batch; the gate weighs it and sets aside what it does not believe,
-   and the kernel learns the rest (`model.gate.guarded`); the drift monitor sees all of it (`drift_watch`);
+   and the kernel learns the rest (`model.gate.guarded`); the drift monitor sees all of it (`group_drift_monitor`);
 5. live features (`_record_learned`): the same examples update the counters and residuals of their user, items and
    domain;
 6. publish (`_publish_what_is_due`): now and then the candidate is published for the scorers, unless the gate holds it;

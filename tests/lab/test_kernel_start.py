@@ -100,8 +100,8 @@ def test_weights_of_residual_features_stay_at_their_prior(world: World, backbone
 
 def test_the_slope_is_learned_from_held_out_frozen_logits(world: World, backbone: FoundationBackbone) -> None:
     n = 400
-    told = (6 * world.examples.label[-n:] - 3).astype(np.float32)
-    right, wrong = Shop(world, backbone).start(told), Shop(world, backbone).start(-told)
+    held_out = (6 * world.examples.label[-n:] - 3).astype(np.float32)
+    right, wrong = Shop(world, backbone).start(held_out), Shop(world, backbone).start(-held_out)
     assert float(right.direct_mean[0]) > 0.9
     assert float(wrong.direct_mean[0]) < 0
     assert right.examples == n

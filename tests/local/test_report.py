@@ -112,13 +112,13 @@ def test_conversions_are_reported_for_both_arms_if_the_backbone_has_the_task() -
         convert("r1", "c"),
     ]
     report = build_report(scored_stream(log), run())
-    told = report.as_json()
-    assert (told["conversions"], told["lists_ctcvr"]) == (1, 1)  # a conversion without a click does not count
-    assert (told["request_auc_ctcvr_frozen"], told["request_auc_ctcvr_live"]) == (0.5, 1.0)
-    assert (told["auc_ctcvr_frozen"], told["auc_ctcvr_live"]) == (0.5, 1.0)
-    assert told["auc_ctcvr_by_clicks"] == told["auc_ctcvr_frozen"]  # both arms' clicks are the same
-    assert told["log_loss_cvr_frozen"] == pytest.approx(np.log(2), abs=1e-6)
-    assert told["log_loss_cvr_live"] == pytest.approx(np.log1p(np.exp(-2.0)), abs=1e-6)
+    figures = report.as_json()
+    assert (figures["conversions"], figures["lists_ctcvr"]) == (1, 1)  # a conversion without a click does not count
+    assert (figures["request_auc_ctcvr_frozen"], figures["request_auc_ctcvr_live"]) == (0.5, 1.0)
+    assert (figures["auc_ctcvr_frozen"], figures["auc_ctcvr_live"]) == (0.5, 1.0)
+    assert figures["auc_ctcvr_by_clicks"] == figures["auc_ctcvr_frozen"]  # both arms' clicks are the same
+    assert figures["log_loss_cvr_frozen"] == pytest.approx(np.log(2), abs=1e-6)
+    assert figures["log_loss_cvr_live"] == pytest.approx(np.log1p(np.exp(-2.0)), abs=1e-6)
     console = Console(width=120, record=True, file=None)
     with console.capture() as text:
         console.print(report_table(report))
@@ -127,8 +127,8 @@ def test_conversions_are_reported_for_both_arms_if_the_backbone_has_the_task() -
 
 
 def test_the_report_of_a_backbone_without_conversions_has_no_conversion_figures() -> None:
-    told = build_report(scored_stream([*LOG, convert("r1", "a")]), run()).as_json()
-    assert not [key for key in told if "conver" in key or "ctcvr" in key]
+    figures = build_report(scored_stream([*LOG, convert("r1", "a")]), run()).as_json()
+    assert not [key for key in figures if "conver" in key or "ctcvr" in key]
 
 
 def test_a_conversion_is_not_a_click() -> None:

@@ -26,7 +26,7 @@ def fed(rates: tuple[float, float], requests: int, seed: int = 0, control: Contr
     return uplift
 
 
-def said(look: UpliftLook | None, ratio: str) -> Effect:
+def effect_of(look: UpliftLook | None, ratio: str) -> Effect:
     assert look is not None
     return next(effect for effect in look.effects if effect.ratio == ratio)
 
@@ -59,16 +59,16 @@ def test_a_share_of_zero_has_no_control_users() -> None:
 def test_a_better_live_arm_is_significant_and_equal_arms_are_not() -> None:
     better, worse, equal = fed((0.2, 0.1), 20_000), fed((0.1, 0.2), 20_000), fed((0.1, 0.1), 20_000)
     for ratio in ("clicks_per_item", "clicks_per_request"):
-        assert said(better.look, ratio).decided == "better"
-        assert said(worse.look, ratio).decided == "worse"
-        assert said(equal.look, ratio).decided == "not yet"
-    effect = said(better.look, "clicks_per_item")
+        assert effect_of(better.look, ratio).decided == "better"
+        assert effect_of(worse.look, ratio).decided == "worse"
+        assert effect_of(equal.look, ratio).decided == "not yet"
+    effect = effect_of(better.look, "clicks_per_item")
     assert effect.live == pytest.approx(0.2, abs=0.005)
     assert effect.low is not None and effect.high is not None and effect.low < 0.1 < effect.high
 
 
 def test_rare_events_give_no_estimate() -> None:
-    effect = said(fed((0.2, 0.1), 20_000).look, "conversions_per_item")
+    effect = effect_of(fed((0.2, 0.1), 20_000).look, "conversions_per_item")
     assert (effect.low, effect.high, effect.decided) == (None, None, "not yet")
 
 

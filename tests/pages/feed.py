@@ -84,7 +84,7 @@ def _look(index: int, time: float, start: float, noise: random.Random) -> GroupS
 
 def changes(start: float) -> list[Decision]:
     """What was decided in the course of it."""
-    told = [
+    statuses = [
         Decision(ANNOUNCED, "", start + BEGINS * EVERY_S, "announcement", {
             "name": "home_taste", "kind": "covariate", "phase": "begins", "domain": {"scene": ["home"]},
         }),
@@ -102,14 +102,14 @@ def changes(start: float) -> list[Decision]:
             time = start + at * EVERY_S
             words, advice = _WORDS[to]
             detail = {"stratum": stratum, "from": was, "to": to, "since": time, "words": words, "advice": advice}
-            told.append(Decision(VERDICT, "main", time, "monitor", detail))
-    return sorted(told, key=lambda decision: decision.time)
+            statuses.append(Decision(VERDICT, "main", time, "monitor", detail))
+    return sorted(statuses, key=lambda decision: decision.time)
 
 
 def tell(history: StatusHistory, now: float, *, looks: int = LENGTH) -> None:
     """Feeds the story up to its look `looks`, which is of `now`, seconds since the epoch."""
     start, noise = now - looks * EVERY_S, random.Random(0)
-    told = [_look(index, start + index * EVERY_S, start, noise) for index in range(looks)]
-    for look in told:
+    statuses = [_look(index, start + index * EVERY_S, start, noise) for index in range(looks)]
+    for look in statuses:
         history.take(decode_status(encode_status(look)))
     history.add_decisions(decode_decision(encode_decision(one)) for one in changes(start) if one.time <= now)

@@ -106,7 +106,7 @@ def test_foreign_records_in_the_topic_are_counted_and_skipped(config: Config, dr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("show", "0:99"), "there is no letter at 0:99"),
         (("show", "first"), "is no position"),
@@ -115,14 +115,14 @@ def test_foreign_records_in_the_topic_are_counted_and_skipped(config: Config, dr
     ],
 )
 def test_an_invalid_position_or_reason_is_refused_with_a_remedy(
-    config: Config, driftline: Driftline, arguments: tuple[str, ...], told: str
+    config: Config, driftline: Driftline, arguments: tuple[str, ...], message: str
 ) -> None:
     from streaming.topics import ensure_topics
 
     ensure_topics(config)
     answered = driftline(*arguments)
     assert answered.exit_code != 0
-    assert told in " ".join(f"{answered.output} {answered.exception}".split())
+    assert message in " ".join(f"{answered.output} {answered.exception}".split())
 
 
 def test_without_the_topic_the_error_has_a_remedy(config: Config, driftline: Driftline) -> None:

@@ -29,9 +29,9 @@ def test_an_unreachable_broker_is_reported_with_a_remedy(
     monkeypatch.setattr("local.control.views.print_list", fails)
     with pytest.raises(SystemExit):
         main(["--bootstrap", "nowhere:9", "kernel", "list"])
-    told = capsys.readouterr().err
-    assert "nowhere:9" in told and "driftline broker start" in told and "--bootstrap" in told
-    assert str(error.args[0]) in told
+    output = capsys.readouterr().err
+    assert "nowhere:9" in output and "driftline broker start" in output and "--bootstrap" in output
+    assert str(error.args[0]) in output
 
 
 def test_an_error_unrelated_to_the_broker_is_reported_unchanged(
@@ -43,5 +43,5 @@ def test_an_error_unrelated_to_the_broker_is_reported_unchanged(
     monkeypatch.setattr("local.control.views.print_list", fails)
     with pytest.raises(SystemExit):
         main(["kernel", "list"])
-    told = capsys.readouterr().err
-    assert "there is no such version" in told and "broker start" not in told
+    output = capsys.readouterr().err
+    assert "there is no such version" in output and "broker start" not in output

@@ -20,13 +20,13 @@ def test_all_partitions_or_a_single_one_are_read_in_order(stream_config: Config)
         for number in range(2_500):
             producer.send(topic, str(number).encode(), partition=number % 2)
         producer.flush()
-    told: list[tuple[int, int]] = []
-    records = list(scan(stream_config, topic, progress=lambda done, total: told.append((done, total))))
+    progress: list[tuple[int, int]] = []
+    records = list(scan(stream_config, topic, progress=lambda done, total: progress.append((done, total))))
     for partition in (0, 1):
         own = [int(record.value) for record in records if record.partition == partition]
         assert own == list(range(partition, 2_500, 2))
         assert [int(record.value) for record in scan(stream_config, topic, partition)] == own
-    assert told == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
+    assert progress == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
 
 
 def test_aborted_transactions_are_skipped_and_their_final_markers_do_not_block_the_scan(

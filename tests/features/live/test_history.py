@@ -96,8 +96,8 @@ def test_changed_rows_are_returned_once_and_the_longest_idle_users_are_evicted_f
     assert len(list(known.take_changed())) == 16
     assert list(known.take_changed()) == []
     known.add([clicked("new", ["i1"], 99.0)])
-    told = {row.key: row.tombstone for row in known.take_changed()}
-    assert told == {"u0": True, "u1": True, "new": False}
+    tombstones = {row.key: row.tombstone for row in known.take_changed()}
+    assert tombstones == {"u0": True, "u1": True, "new": False}
     assert known.evicted == 2
     assert known.events("u0") == []
 

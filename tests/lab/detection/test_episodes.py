@@ -119,14 +119,14 @@ def test_a_verdict_announces_a_cause_once_and_alarms_each_time() -> None:
         return MonitorOutput(time, Alarm("psi", signal, "group", time, 1.0, 0.5))
 
     strata = Strata({"scene": ["home"]})
-    said = [
+    outputs = [
         verdict(1, VerdictKind.STABLE), verdict(2, VerdictKind.UNHANDLED), verdict(3, VerdictKind.HANDLED),
         alarm(3, "projection_1"), alarm(4, "projection_2"), alarm(4, "residual"), verdict(5, VerdictKind.STABLE),
     ]  # fmt: skip
-    heard = detections(said, strata, [1.0, 2.0])
+    heard = detections(outputs, strata, [1.0, 2.0])
     assert [(one.time, one.cause) for one in heard[VERDICT]] == [(2, Origin.DRIFT), (5, None)]
     assert [one.cause for one in heard["psi projection"]] == [Origin.INPUTS, Origin.INPUTS]
     assert [one.cause for one in heard["psi residual"]] == [Origin.DRIFT]
     assert len(heard[ALWAYS]) == 4 and heard[NEVER] == []
-    drawn = bands([(one.time, one.output) for one in said if isinstance(one.output, Verdict)], 9.0)
+    drawn = bands([(one.time, one.output) for one in outputs if isinstance(one.output, Verdict)], 9.0)
     assert drawn[0] == Band("group", VerdictKind.STABLE, 1, 2) and drawn[-1] == Band("group", VerdictKind.STABLE, 5, 9)

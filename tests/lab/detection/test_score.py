@@ -24,7 +24,9 @@ def episode(begin: float, end: float, cause: Origin = Origin.DRIFT, scene: str =
     return Episode("one", cause, begin, max(begin, full), end, 1.0, facets)
 
 
-def said(time: float, stratum: str = "group", cause: Origin | None = Origin.DRIFT, *, lasts: bool = True) -> Detection:
+def detection(
+    time: float, stratum: str = "group", cause: Origin | None = Origin.DRIFT, *, lasts: bool = True
+) -> Detection:
     return Detection(time, stratum, cause, lasts)
 
 
@@ -35,57 +37,62 @@ def scored(detections: list[Detection], *episodes: Episode) -> Score:
 def test_an_episode_is_recalled_only_within_the_limit_of_examples_of_its_domain() -> None:
     drift = episode(500, 2_000)
     for time, delay in ((500, 10), (600, 1_010), (699, 2_000)):
-        found = scored([said(time)], drift).found[0]
+        found = scored([detection(time)], drift).found[0]
         assert found.detected_cause is Origin.DRIFT and found.correct and found.delay == delay
-    assert scored([said(700 + WITHIN)], drift).found[0].detected_cause is None
-    assert scored([said(499)], drift).found[0].detected_cause is None
+    assert scored([detection(700 + WITHIN)], drift).found[0].detected_cause is None
+    assert scored([detection(499)], drift).found[0].detected_cause is None
 
 
 def test_the_examples_of_an_episode_of_one_domain_are_those_of_that_domain() -> None:
     drift = episode(500, 2_000, scene="search")
-    found = scored([said(800, "scene=search")], drift).found[0]
+    found = scored([detection(800, "scene=search")], drift).found[0]
     assert found.correct and found.delay == 1_500  # every second request is there
 
 
 def test_a_detection_in_another_domain_does_not_count() -> None:
     drift = episode(500, 2_000, scene="search")
     for stratum in ("group", "scene=home", "region=unknown"):
-        assert scored([said(600, stratum)], drift).found[0].detected_cause is None
+        assert scored([detection(600, stratum)], drift).found[0].detected_cause is None
 
 
 def test_a_wrong_cause_recalls_the_episode_but_counts_as_wrong_unless_corrected_in_time() -> None:
     fault = episode(500, 800, Origin.LABELS)
-    wrong = scored([said(520)], fault).found[0]
+    wrong = scored([detection(520)], fault).found[0]
     assert wrong.detected_cause is Origin.DRIFT and not wrong.correct
-    assert scored([said(520), said(600, cause=Origin.LABELS)], fault).found[0].correct
-    assert not scored([said(520), said(900, cause=Origin.LABELS)], fault).found[0].correct
+    assert scored([detection(520), detection(600, cause=Origin.LABELS)], fault).found[0].correct
+    assert not scored([detection(520), detection(900, cause=Origin.LABELS)], fault).found[0].correct
 
 
 def test_the_cause_of_the_whole_group_decides_for_an_episode_of_all_domains() -> None:
     fault = episode(500, 800, Origin.LABELS)
-    told = [said(520, cause=Origin.LABELS), said(560, "scene=home", Origin.INPUTS)]
-    assert scored(told, fault).found[0].correct
+    detections = [detection(520, cause=Origin.LABELS), detection(560, "scene=home", Origin.INPUTS)]
+    assert scored(detections, fault).found[0].correct
 
 
 def test_a_gradual_episode_may_be_detected_early_and_its_delay_counts_from_full_strength() -> None:
     drift = episode(500, 2_000, full=1_000)
-    assert scored([said(600)], drift).found[0].delay == 0
-    assert scored([said(1_100)], drift).found[0].delay == 1_010
-    assert scored([said(1_100)], drift).false_alarms == 0
+    assert scored([detection(600)], drift).found[0].delay == 0
+    assert scored([detection(1_100)], drift).found[0].delay == 1_010
+    assert scored([detection(1_100)], drift).false_alarms == 0
 
 
 def test_a_detection_outside_every_episode_is_a_false_alarm() -> None:
     drift = episode(1_000, 1_200)
-    assert scored([said(500)], drift).false_alarms == 1
-    assert scored([said(500, cause=None)], drift).false_alarms == 0
-    assert scored([said(1_300)], drift).false_alarms == 0, "its end is a change, too"
-    assert scored([said(1_500)], drift).false_alarms == 1
+    assert scored([detection(500)], drift).false_alarms == 1
+    assert scored([detection(500, cause=None)], drift).false_alarms == 0
+    assert scored([detection(1_300)], drift).false_alarms == 0, "its end is a change, too"
+    assert scored([detection(1_500)], drift).false_alarms == 1
 
 
 def test_an_episode_of_one_domain_excuses_only_strata_that_share_its_requests() -> None:
     drift = episode(500, 2_000, scene="search")
-    told = [said(600, "scene=search"), said(600, "group"), said(600, "region=unknown"), said(600, "scene=home")]
-    assert scored(told, drift).false_alarms == 1
+    detections = [
+        detection(600, "scene=search"),
+        detection(600, "group"),
+        detection(600, "region=unknown"),
+        detection(600, "scene=home"),
+    ]
+    assert scored(detections, drift).false_alarms == 1
 
 
 def test_false_alarms_are_counted_over_the_examples_outside_every_episode() -> None:
@@ -99,11 +106,13 @@ def test_false_alarms_are_counted_over_the_examples_outside_every_episode() -> N
 
 def test_a_verdict_of_an_earlier_episode_detects_a_later_one_only_while_the_earlier_one_lasts() -> None:
     later = episode(1_000, 2_000)
-    assert scored([said(550)], episode(500, 2_000), later).found[1].correct
-    assert scored([said(550)], episode(500, 2_000), later).found[1].delay == 0
-    assert scored([said(550)], episode(500, 700), later).found[1].detected_cause is None
-    assert scored([said(550), said(900, cause=None)], episode(500, 2_000), later).found[1].detected_cause is None
-    assert scored([said(550, lasts=False)], episode(500, 2_000), later).found[1].detected_cause is None
-    assert scored([said(400)], episode(500, 2_000), later).found[1].detected_cause is None, (
+    assert scored([detection(550)], episode(500, 2_000), later).found[1].correct
+    assert scored([detection(550)], episode(500, 2_000), later).found[1].delay == 0
+    assert scored([detection(550)], episode(500, 700), later).found[1].detected_cause is None
+    assert (
+        scored([detection(550), detection(900, cause=None)], episode(500, 2_000), later).found[1].detected_cause is None
+    )
+    assert scored([detection(550, lasts=False)], episode(500, 2_000), later).found[1].detected_cause is None
+    assert scored([detection(400)], episode(500, 2_000), later).found[1].detected_cause is None, (
         "it was false from the start"
     )

@@ -107,15 +107,15 @@ def keys_of(batch: Any) -> list[tuple[float, float]]:
 
 
 def test_all_clicks_within_the_horizon_are_learned_in_the_end_and_none_beyond_it(pretrained: Pretrained) -> None:
-    data, told = prepare(small(LATE), pretrained, CONFIG), RecordingAdapter()
-    run(told, data, 64)
+    data, adapter = prepare(small(LATE), pretrained, CONFIG), RecordingAdapter()
+    run(adapter, data, 64)
     late = data.corrected >= 0
     assert 0.1 < late.sum() / data.truth.sum() < 0.9
     assert (data.corrected[late] >= data.decided[late]).all()
-    assert told.corrected > 20
+    assert adapter.corrected > 20
     came = (late & (data.corrected < data.batches)) | (data.label > 0)
     clicked = dict(zip(zip(data.time.tolist(), data.item.tolist(), strict=True), came.tolist(), strict=True))
-    assert all(label == clicked[key] for key, label in told.label.items())
+    assert all(label == clicked[key] for key, label in adapter.label.items())
     assert sum(clicked.values()) < data.truth.sum()
 
 

@@ -59,8 +59,8 @@ def test_only_the_group_and_strata_with_changes_are_shown() -> None:
     quiet, loud = VerdictKind.STABLE, VerdictKind.UNHANDLED
     group, other = Band("a: group", quiet, 0, 9), Band("a: scene=home", quiet, 0, 9)
     assert noteworthy([group, other]) == []
-    told = [group, other, Band("a: scene=search", quiet, 0, 4), Band("a: scene=search", loud, 4, 9)]
-    assert noteworthy(told) == [group, *told[2:]]
+    bands = [group, other, Band("a: scene=search", quiet, 0, 4), Band("a: scene=search", loud, 4, 9)]
+    assert noteworthy(bands) == [group, *bands[2:]]
 
 
 def test_verdicts_are_drawn_below_the_curves_of_their_stream() -> None:

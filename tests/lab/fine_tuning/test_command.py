@@ -41,8 +41,8 @@ def log(shop: Path) -> StreamChoice:
 
 
 def test_the_processes_start_on_the_fine_tuned_backbone(config: Config, shop: Path, log: StreamChoice) -> None:
-    said = io.StringIO()
-    assert run_fine_tune(config, log, order(shop), console=Console(file=said, width=200)) == 0
+    output = io.StringIO()
+    assert run_fine_tune(config, log, order(shop), console=Console(file=output, width=200)) == 0
     opened = open_backbone(config)
     rows = {(row.kind, row.key): row for row in first_rows(config, opened, "main")}
     card = json.loads((config.backbone_dir / "card.json").read_bytes())
@@ -50,7 +50,7 @@ def test_the_processes_start_on_the_fine_tuned_backbone(config: Config, shop: Pa
     assert float(rows["domain", OVERALL].values[-2]) == entry["examples"] > 100
     assert opened.encoder.users.row("u11") > 0
     assert opened.encoder.user_fields[0].vocabulary.row("baker") > 0
-    assert re.search(r"held-out examples of the scene: log loss 0\.\d+ before, 0\.\d+ after; ", said.getvalue())
+    assert re.search(r"held-out examples of the scene: log loss 0\.\d+ before, 0\.\d+ after; ", output.getvalue())
 
 
 def test_the_card_records_the_lineage_of_the_backbone(config: Config, shop: Path, log: StreamChoice) -> None:

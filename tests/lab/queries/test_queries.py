@@ -72,14 +72,14 @@ def test_variants_are_compared_with_no_query_paired_by_seed_and_the_oracle_has_o
     assert above[SEARCH].half_width < 0.01, "the seeds' own level is no spread of a difference"
     assert above[RECOMMENDATION].mean == pytest.approx(-0.01)
     assert rows["both", KERNEL].above_none["log_loss"][SEARCH].mean == pytest.approx(-0.101)
-    told = list(sentences(report))
-    assert "(better) within search requests" in told[0] and "(worse) within recommendations" in told[0]
+    lines = list(sentences(report))
+    assert "(better) within search requests" in lines[0] and "(worse) within recommendations" in lines[0]
     assert "| both | frozen |" in markdown(report)
 
 
 def test_one_seed_gives_no_interval() -> None:
-    told = list(sentences(report_of([trial(NONE, 0), trial("text", 0, search=0.1)], "domain")))
-    assert all("one seed tells no interval" in sentence for sentence in told)
+    lines = list(sentences(report_of([trial(NONE, 0), trial("text", 0, search=0.1)], "domain")))
+    assert all("one seed tells no interval" in sentence for sentence in lines)
 
 
 @pytest.mark.slow

@@ -34,12 +34,12 @@ def test_movielens_100k_keeps_its_recorded_requests_and_halves() -> None:
     )
     stream = movielens_stream(data)
     for half in ("pretrain", "live"):
-        told = data.requests(half)
+        expected = data.requests(half)
         got = list(requests(stream, half))
         assert [(r.time, r.user_id, r.items, r.clicks) for r in got] == [
-            (r.time, r.user_id, r.items, r.clicks) for r in told
+            (r.time, r.user_id, r.items, r.clicks) for r in expected
         ]
-        assert [r.domain for r in got] == [r.domain for r in told]
+        assert [r.domain for r in got] == [r.domain for r in expected]
 
 
 def test_movielens_1m(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_requests_record_which_clicks_convert_and_after_how_long() -> None:
     made = recording(conversions="{rate: 0.5, delay_s: 100}")
     chunk, live = whole(stream("[]", conversions="{rate: 0.5, delay_s: 100}", **SHORT)), made.requests("live")
     assert chunk.conversions is not None
-    told = [[delay is not None for delay in request.conversions] for request in live]
-    assert np.array_equal(told, chunk.conversions.happened)
+    converted = [[delay is not None for delay in request.conversions] for request in live]
+    assert np.array_equal(converted, chunk.conversions.happened)
     assert all(request.conversions == () for request in recording().requests("live"))
 
 

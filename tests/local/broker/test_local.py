@@ -63,8 +63,8 @@ def test_a_second_broker_on_the_same_data_is_refused_and_the_first_continues(kaf
 
 
 def test_the_command_line_finds_a_broker_that_another_process_started(kafka: LocalBroker) -> None:
-    told = CliRunner().invoke(app, ["status", "--data", str(kafka.data_dir)])
-    assert told.exit_code == 0 and kafka.address in told.output
+    result = CliRunner().invoke(app, ["status", "--data", str(kafka.data_dir)])
+    assert result.exit_code == 0 and kafka.address in result.output
     logs = CliRunner().invoke(app, ["logs", "--data", str(kafka.data_dir), "-n", "3"])
     assert logs.exit_code == 0 and len(logs.output.splitlines()) == 3
     second = CliRunner().invoke(app, ["start", "--data", str(kafka.data_dir)])

@@ -22,13 +22,13 @@ KEYS = [
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "message"),
     [(OPS, "obeys"), (SHOP, "a key with the right `operator`"), (None, "name its file by --key-file")],
     ids=["operator", "shop", "none"],  # the keys are drawn anew in every process that runs tests
 )
-def test_a_scorer_with_api_keys_reports_an_applied_order_to_an_authorised_key(key: str | None, told: str) -> None:
+def test_a_scorer_with_api_keys_reports_an_applied_order_to_an_authorised_key(key: str | None, message: str) -> None:
     with serving(Config.model_validate({"access": {"keys": KEYS}})) as port:
-        assert told in wait_until_applied(f"http://127.0.0.1:{port}", Order("main"), key)
+        assert message in wait_until_applied(f"http://127.0.0.1:{port}", Order("main"), key)
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", "unreadable \u00e9"])

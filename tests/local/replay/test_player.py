@@ -141,8 +141,8 @@ async def test_a_conversion_follows_its_click_as_fast_as_the_recording_does(scor
     clicks = Clicks()
     request = replace(delayed("a", 0.0, 2_000.0), conversions=(1_000.0, 0.0))
     played = await Player(config(scorer), clicks).play(ReplayPlan([request], at_once(1), speed=10_000.0))
-    told = [(click.item_id, click.kind) for click in clicks.events]
-    assert told == [("a-0", "click"), ("a-0", "conversion"), ("a-1", "click"), ("a-1", "conversion")]
+    sent = [(click.item_id, click.kind) for click in clicks.events]
+    assert sent == [("a-0", "click"), ("a-0", "conversion"), ("a-1", "click"), ("a-1", "conversion")]
     assert clicks.events[1].time - clicks.events[0].time >= 0.1
     assert (played.clicks, played.conversions) == (2, 2)
 

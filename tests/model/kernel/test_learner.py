@@ -95,9 +95,9 @@ def test_with_inverted_labels_the_learner_soon_serves_no_worse_than_the_frozen_m
     worse = []
     for seed in range(100, 120):
         true = batch(128, seed=seed)
-        told = replace(true, label=1 - true.label, frozen_logit=4 - 8 * true.label)
-        told = replace(told, live_logit=learner.score(told))
-        worse.append(float(log_loss(learner.learn(told).candidate_logit, told.label)))
+        misleading = replace(true, label=1 - true.label, frozen_logit=4 - 8 * true.label)
+        misleading = replace(misleading, live_logit=learner.score(misleading))
+        worse.append(float(log_loss(learner.learn(misleading).candidate_logit, misleading.label)))
     assert worse[0] > 0.3
     assert max(worse[5:]) < 0.1
 

@@ -39,8 +39,8 @@ def test_unknown_values_are_encoded_as_null() -> None:
     arms = {"live": ArmStatus(log_loss=math.nan, auc=math.inf)}
     domain = DomainStatus("group", 3, "too_little_data", 0.0, "w", "a", arms=arms, evidence={"psi": math.nan})
     data = encode_status(GroupStatus("main", 1.0, 2.0, 3, 0, domains=[domain]))
-    told = json.loads(data)["domains"][0]
-    assert told["arms"]["live"] == {"log_loss": None, "auc": None, "request_auc": None, "calibration": None}
+    encoded = json.loads(data)["domains"][0]
+    assert encoded["arms"]["live"] == {"log_loss": None, "auc": None, "request_auc": None, "calibration": None}
     assert decode_status(data).domains[0].evidence == {"psi": None}
 
 

@@ -239,12 +239,12 @@ def test_a_record_larger_than_the_event_limit_is_refused() -> None:
 
 
 def test_feedback_with_a_future_time_gets_its_append_time() -> None:
-    told: list[float] = []
-    routing = Routing(CONFIG, on_corrected=lambda event: told.append(event.time))
+    corrected: list[float] = []
+    routing = Routing(CONFIG, on_corrected=lambda event: corrected.append(event.time))
     outputs = finish(batch_with(Record(encode_event(click("a", NOW + 61.0))), routing=routing))
     (served,) = (decode_traffic(output.value) for output in outputs)
     assert isinstance(served, ServedFeedback)
-    assert NOW <= served.time <= NOW + 0.001 and told == [NOW + 61.0]
+    assert NOW <= served.time <= NOW + 0.001 and corrected == [NOW + 61.0]
 
 
 def test_a_topic_that_keeps_the_senders_times_is_judged_by_the_time_of_reading() -> None:
@@ -276,9 +276,9 @@ def test_announced_drift_is_recorded_with_its_partition_and_written_to_decisions
     batch = batch_of(click("a"), sale, DriftEvent("", "campaign", "begins", NOW))
     outputs = finish(batch)
     assert [output.topic for output in outputs] == ["traffic", "decisions", "dead-letters"]
-    told = decode_decision(outputs[1].value)
-    assert (told.kind, told.group, told.time) == (ANNOUNCED, "", NOW)
-    assert told.detail["name"] == "sale" and told.detail["domain"] == {"scene": ["home"]}
+    decision = decode_decision(outputs[1].value)
+    assert (decision.kind, decision.group, decision.time) == (ANNOUNCED, "", NOW)
+    assert decision.detail["name"] == "sale" and decision.detail["domain"] == {"scene": ["home"]}
     assert batch.announcements() == [(0, sale)]
     assert batch.outcomes() == [None, None, "bad_announcement"]
     assert batch.newest() == {0: NOW}

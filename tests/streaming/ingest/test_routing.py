@@ -50,12 +50,12 @@ def test_a_valid_event_is_returned_unchanged(event: ItemEvent) -> None:
 
 @pytest.mark.parametrize("event", GOOD, ids=lambda event: type(event).__name__)
 def test_an_event_later_than_its_append_time_gets_the_append_time_and_is_counted(event: ItemEvent) -> None:
-    told: list[object] = []
-    routing = Routing(CONFIG, on_corrected=told.append)
+    corrected: list[object] = []
+    routing = Routing(CONFIG, on_corrected=corrected.append)
     early = msgspec.structs.replace(event, time=NOW + 59.0)
     assert routing.read(encode_event(early), NOW) == msgspec.structs.replace(event, time=NOW)
-    assert told == [early]
-    assert routing.read(encode_event(event), NOW + 1.0) == event and len(told) == 1
+    assert corrected == [early]
+    assert routing.read(encode_event(event), NOW + 1.0) == event and len(corrected) == 1
 
 
 def feedback(**changes: object) -> bytes:
@@ -187,17 +187,17 @@ def test_an_event_without_a_group_is_refused(domain: Domain | None) -> None:
 
 @pytest.mark.parametrize("kind", [FeedbackEvent("?", "i", NOW), ImpressionEvent("?", NOW, "u", ["i"])])
 def test_an_undeclared_facet_counts_as_unknown_as_it_does_in_a_scorer(kind: FeedbackEvent | ImpressionEvent) -> None:
-    told: list[None] = []
+    corrected: list[None] = []
     routing = Routing(
         CONFIG.model_copy(update={"groups": (*CONFIG.groups, GroupConfig(name="rest", scene=("unknown",)))}),
-        lambda: told.append(None),
+        lambda: corrected.append(None),
     )
     sent = msgspec.structs.replace(kind, domain=Domain("watch", "mars", "evening"))
     event = routing.read(encode_event(sent), NOW)
     assert isinstance(event, FeedbackEvent | ImpressionEvent)
     assert event.domain == Domain("unknown", "unknown", "evening")
     assert routing.partition(event) == 2
-    assert len(told) == isinstance(kind, ImpressionEvent), "counted once, by its impression"
+    assert len(corrected) == isinstance(kind, ImpressionEvent), "counted once, by its impression"
 
 
 @given(st.binary(max_size=200))

@@ -73,8 +73,8 @@ class Prometheus:
     def _ask(self, what: str, values: Mapping[str, str | float]) -> list[dict[str, Any]]:
         try:
             url = f"{self.address}/api/v1/{what}?{urllib.parse.urlencode(values)}"
-            with urllib.request.urlopen(url, timeout=20) as told:
-                found: list[dict[str, Any]] = json.load(told)["data"]["result"]
+            with urllib.request.urlopen(url, timeout=20) as response:
+                found: list[dict[str, Any]] = json.load(response)["data"]["result"]
         except urllib.error.HTTPError as error:
             pytest.fail(f"Prometheus refuses {values['query']}: {error.read().decode()}")
         return found

@@ -38,9 +38,9 @@ def firing(series: Mapping[str, str], folder: Path, minutes: int) -> set[str]:
     path = folder / f"case-{minutes}.yml"
     path.write_text(yaml.safe_dump(case))
     done = subprocess.run([tool("promtool"), "test", "rules", str(path)], capture_output=True, text=True, check=False)
-    told = done.stdout + done.stderr
-    assert "got:" in told, told  # the expectation cannot be met: promtool says what it got instead
-    return set(re.findall(r'alertname="(\w+)"', told.partition("got:")[2]))
+    output = done.stdout + done.stderr
+    assert "got:" in output, output  # the expectation cannot be met: promtool says what it got instead
+    return set(re.findall(r'alertname="(\w+)"', output.partition("got:")[2]))
 
 
 def test_every_alert_has_a_fault_and_every_fault_an_alert() -> None:

@@ -47,6 +47,6 @@ def test_a_metric_name_ends_with_the_suffix_of_its_type_and_unit(entry: MetricEn
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=named)
 def test_a_ratio_metric_has_the_suffix_ratio(entry: MetricEntry) -> None:
-    told = ("share of", "mean score over mean label", "0 to 1")
-    if any(words in entry.meaning.lower() for words in told) and "probability" not in entry.name:
+    ratio_words = ("share of", "mean score over mean label", "0 to 1")
+    if any(words in entry.meaning.lower() for words in ratio_words) and "probability" not in entry.name:
         assert entry.unit == UNITS["ratio"]

@@ -169,15 +169,15 @@ def test_an_order_to_stop_learning_decides_doubtful_conversions() -> None:
 def test_the_status_and_the_gauges_report_conversion_performance() -> None:
     group, *_ = played("nothing")
     observed = GroupMetrics("converting", SPACE, ShownStrata(SPACE, SPACE.domains()))
-    told = decode_status(encode_status(observed.status(group, 0.0))).conversions
+    conversions = decode_status(encode_status(observed.status(group, 0.0))).conversions
     observed.summarise(group, waiting=0)
-    assert told is not None
-    assert (told.learned, told.held, told.set_aside) == (learned(group), "", [])
-    assert told.rate == pytest.approx(0.32, abs=0.05)
-    assert set(told.arms) == {"frozen", "live", "candidate"}
+    assert conversions is not None
+    assert (conversions.learned, conversions.held, conversions.set_aside) == (learned(group), "", [])
+    assert conversions.rate == pytest.approx(0.32, abs=0.05)
+    assert set(conversions.arms) == {"frozen", "live", "candidate"}
     frozen = {"group": "converting", "arm": "frozen"}
-    assert REGISTRY.get_sample_value("driftline_cvr_log_loss", frozen) == told.arms["frozen"].log_loss
-    assert REGISTRY.get_sample_value("driftline_cvr_ratio", {"group": "converting"}) == told.rate
+    assert REGISTRY.get_sample_value("driftline_cvr_log_loss", frozen) == conversions.arms["frozen"].log_loss
+    assert REGISTRY.get_sample_value("driftline_cvr_ratio", {"group": "converting"}) == conversions.rate
 
 
 def test_the_status_reports_quarantined_conversions_and_why_the_gate_holds() -> None:
@@ -189,11 +189,11 @@ def test_the_status_reports_quarantined_conversions_and_why_the_gate_holds() -> 
         assert group.conversions is not None
         if group.conversions.gate.harm.on_probation:
             break
-    told = observed.status(group, 0.0).conversions
+    conversions = observed.status(group, 0.0).conversions
     observed.summarise(group, waiting=0)
-    assert told is not None
-    assert told.set_aside == ["group"]
-    assert told.held in {"labels are in doubt", "the candidate is on probation"}
+    assert conversions is not None
+    assert conversions.set_aside == ["group"]
+    assert conversions.held in {"labels are in doubt", "the candidate is on probation"}
     stopped = {"group": "stopped"}
     values = [REGISTRY.get_sample_value(f"driftline_cvr_{name}", stopped) for name in ("held", "set_aside")]
     assert values == [1, 1]

@@ -237,9 +237,9 @@ def test_without_any_conversion_the_labels_are_quarantined_and_reported() -> Non
     for offset, value in enumerate(none):
         group.feed(offset, value, appended(value))
         decisions += group.take_decisions()
-    told = [one.detail for one in decisions if one.kind == "quarantined"]
-    assert [one["task"] for one in told] == ["conversions"]
-    assert told[0]["reason"] == "far fewer conversions than expected"
+    details = [one.detail for one in decisions if one.kind == "quarantined"]
+    assert [one["task"] for one in details] == ["conversions"]
+    assert details[0]["reason"] == "far fewer conversions than expected"
     assert group.conversions is not None
     waiting = sum(len(batch.weight) for batch in group.conversions.gate.waiting)
     assert group.conversions.learned + group.dropped["set_aside"] + waiting == clicks(RECORDS)

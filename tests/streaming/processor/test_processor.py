@@ -264,7 +264,7 @@ def health(config: Config) -> dict[str, str]:
     except httpx.TransportError:
         return {"start": "nobody answers"}
     checks: dict[str, str] = answer.json()["checks"]
-    assert (answer.status_code == 200) == all(said == "ok" for said in checks.values())
+    assert (answer.status_code == 200) == all(state == "ok" for state in checks.values())
     return checks
 
 

@@ -108,17 +108,17 @@ def test_a_replay_equals_the_logged_state_bit_for_bit_and_reports_it(
 ) -> None:
     times = produce(config, RECORDS)
     asyncio.run(commit(config, learned(config, RECORDS, times)))
-    code, said = run(config, order(tmp_path / "out"), monkeypatch)
+    code, output = run(config, order(tmp_path / "out"), monkeypatch)
     assert code == 0
-    assert "learner equal, bit for bit, live rows equal, bit for bit" in said
+    assert "learner equal, bit for bit, live rows equal, bit for bit" in output
 
 
 def test_a_modified_log_is_detected(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = produce(config, RECORDS)
     asyncio.run(commit(config, learned(config, RECORDS, times, Span(10, 20))))
-    code, said = run(config, order(tmp_path / "out"), monkeypatch)
+    code, output = run(config, order(tmp_path / "out"), monkeypatch)
     assert code == 1
-    assert "learner different" in said
+    assert "learner different" in output
 
 
 def test_a_bad_span_is_skipped_and_the_result_becomes_the_state_of_the_group(
@@ -128,8 +128,8 @@ def test_a_bad_span_is_skipped_and_the_result_becomes_the_state_of_the_group(
     poisoned = learned(config, RECORDS, times)
     asyncio.run(commit(config, poisoned))
     span = Span(100, 160)
-    code, said = run(config, order(tmp_path / "out", skip=span, publish=True), monkeypatch)
-    assert code == 0, said
+    code, output = run(config, order(tmp_path / "out", skip=span, publish=True), monkeypatch)
+    assert code == 0, output
     wanted = learned(config, RECORDS, times, span)
     stored = asyncio.run(read_group(config, "main", 0))
     assert stored.kernel_version == poisoned.version + 1, "scorers never go back"

@@ -177,8 +177,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_an_invalid_access_section_is_refused_without_printing_its_secrets(case: str) -> None:
-    access, said = WRONG[case]
-    with pytest.raises(ConfigError, match=said) as refused:
+    access, message = WRONG[case]
+    with pytest.raises(ConfigError, match=message) as refused:
         load_config(access=access)
     assert SHOP not in str(refused.value)
 

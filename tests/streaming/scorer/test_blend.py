@@ -118,7 +118,7 @@ def taken(backbone: FoundationBackbone, kernel: Kernel | None, **settings: Any) 
     return scorer.score(ScoreRequest("user-1", [f"item-{i}" for i in range(12)], HOME), 7.0)
 
 
-def told(scored: Scored) -> tuple[NDArray[np.float32], NDArray[np.float32], list[float]]:
+def scores_and_answer(scored: Scored) -> tuple[NDArray[np.float32], NDArray[np.float32], list[float]]:
     """Logged probabilities of a conversion by the frozen and the live arm, and those of the answer."""
     shown = scored.impression
     assert isinstance(shown, ConvertingImpression)
@@ -127,7 +127,7 @@ def told(scored: Scored) -> tuple[NDArray[np.float32], NDArray[np.float32], list
 
 
 def test_the_live_arm_scores_conversions_by_the_kernel_and_logs_both_arms(converting: FoundationBackbone) -> None:
-    frozen, live, answer = told(taken(converting, make_kernel(5, start=BOTH)))
+    frozen, live, answer = scores_and_answer(taken(converting, make_kernel(5, start=BOTH)))
     assert answer == pytest.approx(live.tolist())
     assert not np.allclose(frozen, live)
 
@@ -136,9 +136,9 @@ def test_an_untrained_kernel_and_the_frozen_arm_score_conversions_bit_identicall
     converting: FoundationBackbone,
 ) -> None:
     for scored in (taken(converting, None), taken(converting, Kernel.identity(BOTH))):
-        frozen, live, answer = told(scored)
+        frozen, live, answer = scores_and_answer(scored)
         assert frozen.tolist() == live.tolist() == answer
-    frozen, live, answer = told(taken(converting, make_kernel(5, start=BOTH), live_arm=False))
+    frozen, live, answer = scores_and_answer(taken(converting, make_kernel(5, start=BOTH), live_arm=False))
     assert frozen.tolist() == answer != live.tolist()
 
 
@@ -160,7 +160,7 @@ def test_implausible_conversions_leave_the_click_part_of_their_kernel_active(con
     far = replace(good.conversion, weights=good.conversion.weights + 1e6)
     kernels.take([record(packed(converting, 5, kernel=replace(good, conversion=far)))])
     assert [refusal.detail.split(":")[0] for refusal in kernels.refusals] == ["conversions"]
-    frozen, live, answer = told(scorer.score(request, 7.0))
+    frozen, live, answer = scores_and_answer(scorer.score(request, 7.0))
     assert kernels.current("main").version == 5
     assert frozen.tolist() == live.tolist() == answer
 

@@ -79,8 +79,8 @@ def test_a_client_that_requests_http_2_is_served_or_asked_for_http_1(port: int, 
     body = {"/v1/score": BODY, "/v1/events": b'{"event":"user","user_id":"u","time":1}'}[path]
     headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAARAAAAAAAIAAAAA"}
     answer = httpx.post(f"http://127.0.0.1:{port}{path}", content=body, headers=headers, trust_env=False)
-    told = answer.status_code == 400 and answer.json()["error"] == "unsupported_upgrade"
-    assert answer.is_success or (told and "HTTP_1_1" in answer.json()["detail"])
+    explained = answer.status_code == 400 and answer.json()["error"] == "unsupported_upgrade"
+    assert answer.is_success or (explained and "HTTP_1_1" in answer.json()["detail"])
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/v1/kernels"])

@@ -145,21 +145,21 @@ async def test_the_command_line_gives_and_lists_orders(config: Config, backbone:
 async def test_the_command_line_prints_the_newest_look_of_the_experiment_or_that_there_is_none(
     config: Config,
 ) -> None:
-    def said(*, as_json: bool = False) -> str:
+    def printed(*, as_json: bool = False) -> str:
         console = Console(file=io.StringIO(), width=200)
         print_uplift(config, None, console, as_json=as_json)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 
-    assert "not yet decided" in await asyncio.to_thread(said)
+    assert "not yet decided" in await asyncio.to_thread(printed)
     effects = [Effect("clicks_per_item", 0.2, 0.1, 0.05, 0.15), Effect("conversions_per_item", 0.0, 0.0, None, None)]
     for number in range(2):
         look = UpliftLook(number, effects, {"live": 980, "frozen": 20}, {"live": 9_800, "frozen": 200})
         decision = Decision("uplift", "main", 1.0, "experiment", msgspec.to_builtins(look))
         async with AIOKafkaProducer(**aiokafka_options(config.kafka), acks="all") as producer:
             await producer.send_and_wait(config.topics.decisions, encode_decision(decision), key=b"main", partition=0)
-    told = await asyncio.to_thread(said)
-    assert "look 2" in told and "980 users" in told
-    assert "the live arm is better" in told and "too few events" in told
-    shown = msgspec.json.decode(await asyncio.to_thread(lambda: said(as_json=True)))
+    output = await asyncio.to_thread(printed)
+    assert "look 2" in output and "980 users" in output
+    assert "the live arm is better" in output and "too few events" in output
+    shown = msgspec.json.decode(await asyncio.to_thread(lambda: printed(as_json=True)))
     assert [effect["decided"] for effect in shown["main"]["effects"]] == ["better", "not yet"]

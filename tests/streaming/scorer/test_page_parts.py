@@ -38,7 +38,7 @@ def look(time: float, *domains: DomainStatus, **changed: Any) -> GroupStatus:
     return msgspec.structs.replace(GroupStatus("main", time, time, 1, 7, domains=list(domains)), **changed)
 
 
-def said(*domains: DomainStatus, kernel: CurrentKernel = KERNEL, **changed: Any) -> list[Answer]:
+def answers_for(*domains: DomainStatus, kernel: CurrentKernel = KERNEL, **changed: Any) -> list[Answer]:
     return answers([look(NOW, *domains, **changed)] if domains else [], [kernel], [], [], NOW)
 
 
@@ -48,13 +48,13 @@ def stratum(name: str, kind: VerdictKind) -> DomainStatus:
 
 def test_quarantined_or_held_conversions_are_reported_if_nothing_is_worse() -> None:
     aside = ConversionStatus(640, set_aside=["scene=home"])
-    broken = said(stratum("group", VerdictKind.STABLE), conversions=aside)[2]
+    broken = answers_for(stratum("group", VerdictKind.STABLE), conversions=aside)[2]
     assert broken.tone == "watch"
     assert broken.words == "Conversions of main are not believed in scene=home: look at what sends them."
     held = ConversionStatus(640, held="the candidate is on probation")
-    words = said(stratum("group", VerdictKind.STABLE), conversions=held)[2].words
+    words = answers_for(stratum("group", VerdictKind.STABLE), conversions=held)[2].words
     assert words == "The gate holds back new conversions of main: the candidate is on probation."
-    assert said(stratum("group", VerdictKind.STABLE), conversions=ConversionStatus(640))[2].tone == "good"
+    assert answers_for(stratum("group", VerdictKind.STABLE), conversions=ConversionStatus(640))[2].tone == "good"
 
 
 # --- the past ---
@@ -111,12 +111,14 @@ def test_strata_and_decisions_are_bounded_and_only_new_ones_are_returned() -> No
 
 
 def test_no_status_and_too_few_examples_are_reported_as_unknown() -> None:
-    assert {answer.tone for answer in said()} == {"unknown"}
-    assert all(answer.words.startswith("Not known") for answer in said(stratum("group", VerdictKind.TOO_LITTLE)))
+    assert {answer.tone for answer in answers_for()} == {"unknown"}
+    assert all(answer.words.startswith("Not known") for answer in answers_for(stratum("group", VerdictKind.TOO_LITTLE)))
 
 
 def test_a_stable_system_reports_it_and_what_it_cannot_judge() -> None:
-    drift, handled, broken = said(stratum("group", VerdictKind.STABLE), stratum("scene=a", VerdictKind.TOO_LITTLE))
+    drift, handled, broken = answers_for(
+        stratum("group", VerdictKind.STABLE), stratum("scene=a", VerdictKind.TOO_LITTLE)
+    )
     assert drift.words == "No. Nothing drifts in the 1 strata that can be judged; 1 more have too few examples."
     assert "0.550 live against 0.600 frozen" in handled.words
     assert {drift.tone, handled.tone, broken.tone} == {"good"}
@@ -134,7 +136,7 @@ def test_drift_is_reported_with_its_domain_and_begin_across_changes_of_cause() -
 
 def test_drift_of_many_domains_names_the_oldest_three() -> None:
     names = ["group", *(f"region={n}" for n in range(5))]
-    drift, handled, _ = said(*(stratum(name, VerdictKind.UNHANDLED) for name in names))
+    drift, handled, _ = answers_for(*(stratum(name, VerdictKind.UNHANDLED) for name in names))
     assert drift.words == "Yes, in region=0, region=1, region=2 and 2 more."
     assert (drift.tone, handled.tone) == ("bad", "bad")
     assert handled.words.startswith("Not yet in region=0")
@@ -142,7 +144,7 @@ def test_drift_of_many_domains_names_the_oldest_three() -> None:
 
 def test_domains_that_share_the_drift_of_their_group_are_not_listed() -> None:
     home = msgspec.structs.replace(stratum("scene=home", VerdictKind.UNHANDLED), evidence={"shares": "group"})
-    drift, handled, _ = said(stratum("group", VerdictKind.UNHANDLED), home)
+    drift, handled, _ = answers_for(stratum("group", VerdictKind.UNHANDLED), home)
     assert drift.words == "Yes, in the whole group."
     assert handled.words.startswith("Not yet in the whole group")
 
@@ -156,17 +158,19 @@ def test_domains_that_share_the_drift_of_their_group_are_not_listed() -> None:
     ],
 )
 def test_a_harmful_kernel_a_label_fault_and_an_input_fault_are_reported(kind: VerdictKind, words: str) -> None:
-    broken = said(stratum("group", VerdictKind.STABLE), stratum("scene=a", kind))[2]
+    broken = answers_for(stratum("group", VerdictKind.STABLE), stratum("scene=a", kind))[2]
     assert (broken.tone, broken.words) == ("bad", words)
 
 
 def test_stalled_held_or_refused_kernels_are_reported_as_a_problem() -> None:
     calm = stratum("group", VerdictKind.STABLE)
-    assert "stands still" in said(calm, wall=NOW - OLD_S - 1)[2].words
-    assert "holds back" in said(calm, held=True)[2].words
-    assert "feedback has not been read" in said(calm, paused=True)[2].words
-    assert "stopped the learning" in said(calm, kernel=msgspec.structs.replace(KERNEL, learning=False))[2].words
-    assert "an operator froze" in said(calm, kernel=msgspec.structs.replace(KERNEL, frozen=True, by="ann"))[1].words
+    assert "stands still" in answers_for(calm, wall=NOW - OLD_S - 1)[2].words
+    assert "holds back" in answers_for(calm, held=True)[2].words
+    assert "feedback has not been read" in answers_for(calm, paused=True)[2].words
+    assert "stopped the learning" in answers_for(calm, kernel=msgspec.structs.replace(KERNEL, learning=False))[2].words
+    assert (
+        "an operator froze" in answers_for(calm, kernel=msgspec.structs.replace(KERNEL, frozen=True, by="ann"))[1].words
+    )
     refusal = KernelRefusal("main", "far_off", "", NOW - 60)
     refused = answers([look(NOW, calm)], [KERNEL], [refusal], [], NOW)[2]
     assert (refused.tone, "far_off" in refused.words) == ("watch", True)
@@ -174,14 +178,14 @@ def test_stalled_held_or_refused_kernels_are_reported_as_a_problem() -> None:
 
 def test_handled_and_unhandled_drift_are_reported_with_the_gain() -> None:
     evening = msgspec.structs.replace(stratum("period=evening", VerdictKind.UNHANDLED), evidence={"recovered": 0.18})
-    words = said(stratum("scene=search", VerdictKind.HANDLED), evening)[1].words
+    words = answers_for(stratum("scene=search", VerdictKind.HANDLED), evening)[1].words
     assert words.startswith("Not yet in period=evening: it recovers 18% of what the frozen model lost (log loss is")
     assert words.endswith("It does in scene=search.")
 
 
 def test_an_unknown_gain_is_not_reported() -> None:
     bare = msgspec.structs.replace(stratum("group", VerdictKind.HANDLED), arms={"frozen": ArmStatus(0.5)})
-    assert "not known yet" in said(bare)[1].words
+    assert "not known yet" in answers_for(bare)[1].words
 
 
 # --- the endpoints ---

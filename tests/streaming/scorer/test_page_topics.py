@@ -76,8 +76,8 @@ async def test_orders_from_the_page_are_applied_audited_and_limited_to_the_histo
             body = {"group": "main", "order": kind, "by": "ann", "why": "odd", **more}
             answer = await scorer.client.post("/v1/orders", json=body)
             assert answer.status_code == code, answer.text
-            told: dict[str, object] = answer.json()
-            return told
+            order_given: dict[str, object] = answer.json()
+            return order_given
 
         assert (await order("rollback"))["pinned_version"] == 4
         await scorer.version(4)

@@ -86,8 +86,8 @@ def test_a_scorer_becomes_ready_scores_and_delivers_its_impressions_before_it_en
         assert process.wait(30) == 0, (config.run_dir / "serve.log").read_text()
     with make_consumer(config.kafka) as consumer:
         consumer.assign([TopicPartition(config.topics.traffic, 0)])
-        told = (decode_traffic(record.value) for record in consumer)  # ticks too, by which it sets its clock
-        impression = next(record for record in told if isinstance(record, ServedImpression))
+        records = (decode_traffic(record.value) for record in consumer)  # ticks too, by which it sets its clock
+        impression = next(record for record in records if isinstance(record, ServedImpression))
     assert impression.fingerprint == fingerprint
     assert impression.items == [score["item_id"] for score in answer.json()["scores"]]
     assert 'driftline_feature_defaults_total{reason="missing",view="user_profile"} 1.0' in defaults

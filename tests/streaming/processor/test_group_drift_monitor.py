@@ -25,7 +25,7 @@ from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, T
 from streaming.events.decisions import encode_decision
 from streaming.events.status import decode_status, encode_status
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
-from streaming.processor.drift_watch import DriftWatch
+from streaming.processor.group_drift_monitor import GroupDriftMonitor
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.machine import GroupMachine
 from streaming.processor.status import ShownStrata
@@ -162,8 +162,8 @@ def test_a_kill_does_not_change_the_label_health_given_to_the_monitor() -> None:
         successor, recorder = watched()
         successor.restore(stored, fed.live.rows(), {})
         feed(successor, RECORDS[stored.resume_offset :], stored.resume_offset)
-        told = len(recorder.healths)
-        for mine, theirs in zip(recorder.healths, whole.healths[-told:], strict=True):
+        count = len(recorder.healths)
+        for mine, theirs in zip(recorder.healths, whole.healths[-count:], strict=True):
             assert msgspec.json.encode(_plain(mine)) == msgspec.json.encode(_plain(theirs))
 
 
@@ -174,7 +174,7 @@ def test_a_kill_between_impressions_leaves_the_monitor_bit_identical() -> None:
     for begin in range(0, len(records), 97):
         feed(cut, records[begin : begin + 97], begin)
         state = cut.drift.state(cut.dropped)
-        cut.drift = DriftWatch("main", cut.guarded.gate, SPACE, DriftConfig(), None)
+        cut.drift = GroupDriftMonitor("main", cut.guarded.gate, SPACE, DriftConfig(), None)
         cut.drift.load(msgspec.msgpack.decode(msgspec.msgpack.encode(state)))
     assert whole.drift.monitor.signals()[0].served > 512, "less than what is looked at together shows nothing"
     kept = [msgspec.msgpack.encode(one.drift.state(one.dropped)["monitor"]) for one in (whole, cut)]

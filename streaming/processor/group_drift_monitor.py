@@ -55,7 +55,7 @@ _JUDGE_S = 5.0
 _SERVED: tuple[FloatPayload, ...] = ("frozen_logit", "live_logit", "x")
 
 
-class DriftWatch:
+class GroupDriftMonitor:
     """Feeds a drift monitor in the order of the machine's records."""
 
     def __init__(
