@@ -19,6 +19,7 @@ from streaming.scorer.schema import CurrentKernel, KernelRefusal
 
 OLD_S = 60.0
 """Age in seconds from which a status no longer counts as current."""
+_BROKEN = "Did we break something?"
 _REFUSED_S = 3_600.0
 _NAMED = 3
 _WHOLE = "group"
@@ -48,13 +49,18 @@ def answers(
     refusals: Iterable[KernelRefusal],
     decisions: Reversible[Decision],
     now: float,
+    *,
+    shown_since: float | None,
 ) -> list[Answer]:
-    """The three answers from the newest statuses and the decisions, oldest first; `now` in seconds since the epoch."""
+    """The three answers from the newest statuses and the decisions, oldest first; `now` in seconds since the epoch.
+
+    `shown_since` is when this scorer first answered a request after the newest status; None if it answered none.
+    """
     domains = [(status.group, domain) for status in statuses for domain in status.domains]
     return [
         _drifting(domains, decisions, many=len(kernels) > 1),
         _handled(domains, kernels, many=len(kernels) > 1),
-        _broken(statuses, domains, kernels, refusals, now),
+        _broken(statuses, domains, kernels, refusals, now, shown_since=shown_since),
     ]
 
 
@@ -160,20 +166,32 @@ def _gain(domain: DomainStatus) -> str:
     return f"log loss is {live:.3f} live against {frozen:.3f} frozen"
 
 
+def _silent(old: Sequence[GroupStatus], *, shown: bool) -> Answer:
+    """Of groups without a new status. Without traffic there is none to commit, so a quiet night is no fault."""
+    none = f"no status of {', '.join(status.group for status in old)} came for a while"
+    words = (
+        f"Something stands still: {none}, although this scorer answers requests."
+        if shown
+        else f"Not known: {none}, and this scorer answered no request since. Without traffic that is as it should be."
+    )
+    return Answer(_BROKEN, "bad" if shown else "watch", words, min(status.wall for status in old))
+
+
 def _broken(
     statuses: Sequence[GroupStatus],
     domains: _Domains,
     kernels: Sequence[CurrentKernel],
     refusals: Iterable[KernelRefusal],
     now: float,
+    *,
+    shown_since: float | None,
 ) -> Answer:
-    question, many = "Did we break something?", len(kernels) > 1
+    question, many = _BROKEN, len(kernels) > 1
     for kind, description in _FAULTS.items():
         if found := _with(domains, kind):
             return Answer(question, "bad", f"Yes: {description} in {_where(found, many=many)}.", found[0][1].since)
     if old := [status for status in statuses if now - status.wall > OLD_S]:
-        words = f"Something stands still: no status of {', '.join(status.group for status in old)} came for a while."
-        return Answer(question, "bad", words, min(status.wall for status in old))
+        return _silent(old, shown=shown_since is not None and now - shown_since > OLD_S)
     if recent := [refusal for refusal in refusals if now - refusal.time < _REFUSED_S]:
         newest = recent[-1]
         words = f"A kernel of {newest.group} was refused: {newest.reason}. The one before it is still served."

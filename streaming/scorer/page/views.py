@@ -105,11 +105,19 @@ class PageView:
         self._reads_queries = reads_queries
         self._run = uuid.uuid4().hex
         self._asked: ScoreRequest | None = None
+        self._shown_since: float | None = None
 
     def asked(self, request: ScoreRequest) -> None:
-        """Keeps the newest request as an example, except the page's own requests."""
+        """Keeps the newest request as an example, except the page's own, and since when no status has followed."""
+        if self._unreported_since() is None:
+            self._shown_since = self._now()
         if not request.arms:
             self._asked = request
+
+    def _unreported_since(self) -> float | None:
+        """When the first request after the newest status was answered; None if there was none."""
+        reported = max((status.wall for status in self._history.newest.values()), default=0.0)
+        return self._shown_since if self._shown_since is not None and self._shown_since > reported else None
 
     def status(self, after: int, may: Sequence[Right] = ()) -> StatusResponse:
         """Everything except the past, for a caller with the rights `may`.
@@ -127,7 +135,9 @@ class PageView:
             live_arm=self._live_arm,
             queries=self._reads_queries,
             may=list(may),
-            answers=answers(statuses, kernels, self._kernels.refusals, history.decisions, now),
+            answers=answers(
+                statuses, kernels, self._kernels.refusals, history.decisions, now, shown_since=self._unreported_since()
+            ),
             kernels=kernels,
             groups=statuses,
             decision_count=history.decision_count,

@@ -38,8 +38,10 @@ def look(time: float, *domains: DomainStatus, **changed: Any) -> GroupStatus:
     return msgspec.structs.replace(GroupStatus("main", time, time, 1, 7, domains=list(domains)), **changed)
 
 
-def answers_for(*domains: DomainStatus, kernel: CurrentKernel = KERNEL, **changed: Any) -> list[Answer]:
-    return answers([look(NOW, *domains, **changed)] if domains else [], [kernel], [], [], NOW)
+def answers_for(
+    *domains: DomainStatus, kernel: CurrentKernel = KERNEL, shown_since: float | None = None, **changed: Any
+) -> list[Answer]:
+    return answers([look(NOW, *domains, **changed)] if domains else [], [kernel], [], [], NOW, shown_since=shown_since)
 
 
 def stratum(name: str, kind: VerdictKind) -> DomainStatus:
@@ -127,7 +129,7 @@ def test_a_stable_system_reports_it_and_what_it_cannot_judge() -> None:
 def test_drift_is_reported_with_its_domain_and_begin_across_changes_of_cause() -> None:
     history = StatusHistory(("main",))
     tell(history, NOW)
-    drift = answers([history.newest["main"]], [KERNEL], [], history.decisions, NOW)[0]
+    drift = answers([history.newest["main"]], [KERNEL], [], history.decisions, NOW, shown_since=None)[0]
     assert drift.words == "Yes, in scene=home."
     assert drift.since == pytest.approx(NOW - (240 - NAMED) * EVERY_S)
     assert BEGINS < NAMED
@@ -162,9 +164,33 @@ def test_a_harmful_kernel_a_label_fault_and_an_input_fault_are_reported(kind: Ve
     assert (broken.tone, broken.words) == ("bad", words)
 
 
+def test_silence_without_traffic_is_not_reported_as_a_fault() -> None:
+    calm = stratum("group", VerdictKind.STABLE)
+    for shown_since in (None, NOW - 1):
+        quiet = answers_for(calm, wall=NOW - 2 * OLD_S, shown_since=shown_since)[2]
+        assert quiet.tone == "watch" and "Without traffic that is as it should be" in quiet.words
+
+
+def test_requests_that_no_status_follows_are_reported_after_a_while_and_a_status_ends_that() -> None:
+    backend = FakeBackend()
+    clock = [NOW]
+    backend.page._now = lambda: clock[0]
+    tell(backend.told, NOW)
+    clock[0] = NOW + 3_600
+    asked = ScoreRequest("196", ["a"])
+    assert backend.page.status(0).answers[2].tone == "watch"
+    backend.page.asked(asked)
+    clock[0] += OLD_S + 1
+    backend.page.asked(asked)
+    assert backend.page.status(0).answers[2].tone == "bad"
+    backend.told.newest["main"] = look(clock[0], stratum("group", VerdictKind.STABLE))
+    assert backend.page.status(0).answers[2].tone == "good"
+
+
 def test_stalled_held_or_refused_kernels_are_reported_as_a_problem() -> None:
     calm = stratum("group", VerdictKind.STABLE)
-    assert "stands still" in answers_for(calm, wall=NOW - OLD_S - 1)[2].words
+    still = answers_for(calm, wall=NOW - 2 * OLD_S, shown_since=NOW - OLD_S - 1)[2]
+    assert still.tone == "bad" and "Something stands still" in still.words
     assert "holds back" in answers_for(calm, held=True)[2].words
     assert "feedback has not been read" in answers_for(calm, paused=True)[2].words
     assert "stopped the learning" in answers_for(calm, kernel=msgspec.structs.replace(KERNEL, learning=False))[2].words
@@ -172,7 +198,7 @@ def test_stalled_held_or_refused_kernels_are_reported_as_a_problem() -> None:
         "an operator froze" in answers_for(calm, kernel=msgspec.structs.replace(KERNEL, frozen=True, by="ann"))[1].words
     )
     refusal = KernelRefusal("main", "far_off", "", NOW - 60)
-    refused = answers([look(NOW, calm)], [KERNEL], [refusal], [], NOW)[2]
+    refused = answers([look(NOW, calm)], [KERNEL], [refusal], [], NOW, shown_since=None)[2]
     assert (refused.tone, "far_off" in refused.words) == ("watch", True)
 
 
