@@ -248,7 +248,7 @@ class Demo:
             processes["broker"] = self._broker_pid()
         scorer = scorer_address(self.config)
         addresses = {
-            "scorer": f"{scorer}/",
+            "scorer": scorer,
             "scorer metrics": f"http://127.0.0.1:{self.config.scorer.metrics_port}/metrics",
             "processor metrics": f"http://127.0.0.1:{self.config.processor.metrics_port}/metrics",
             "ingest metrics": f"http://127.0.0.1:{self.config.ingest.metrics_port}/metrics",
