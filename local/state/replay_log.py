@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from streaming.backbone import OpenedBackbone, open_backbone
+from streaming.clients import quiet_client_logs
 from streaming.config import Config
 from streaming.events.decisions import Decision
 from streaming.kernel_log.reader import StoredGroup, read_group
@@ -50,6 +51,7 @@ class ReplayOptions:
 def run_replay_log(config: Config, order: ReplayOptions, console: Console) -> int:
     """Replays, prints and writes the result; returns 1 if it should equal the log's state and does not. Raises named
     errors."""
+    quiet_client_logs()
     opened, traffic = open_backbone(config), traffic_span(config, order.group)
     partition = config.partition_of(order.group)
     assert partition is not None

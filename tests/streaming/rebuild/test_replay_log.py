@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,17 @@ def test_a_replay_equals_the_logged_state_bit_for_bit_and_reports_it(
     code, output = run(config, order(tmp_path / "out"), monkeypatch)
     assert code == 0
     assert "learner equal, bit for bit, live rows equal, bit for bit" in output
+
+
+def test_a_replay_does_not_show_the_log_of_the_kafka_client(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    produce(config, RECORDS[:20])
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.NOTSET, logger="kafka")
+    caplog.clear()
+    run(config, order(tmp_path / "out"), monkeypatch)
+    assert [record for record in caplog.records if record.name.partition(".")[0] == "kafka"] == []
 
 
 def test_a_modified_log_is_detected(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
