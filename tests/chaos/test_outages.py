@@ -60,6 +60,8 @@ def test_a_full_broker_disk_loses_no_acknowledged_record(stack: Stack, tell: Tel
     stack.broker.start()
     stack.mend()
     stack.answered(driver, 20)
+    answered = driver.truth.requests
+    stack.wait_until(lambda: len(driver.truth.shown) >= answered, "what was answered meanwhile is logged")
     tell(
         "no file of the broker could grow until it ended; it started again with room",
         check_all(stack.config, driver.stop()),
