@@ -221,16 +221,14 @@ class _Batch:
 
 
 def _check_shapes(outcomes: Sequence[RequestOutcome], layout: LiveLayout) -> None:
+    content, slots = layout.content_width, layout.crossing.slots
     for outcome in outcomes:
         n = len(outcome.items)
-        shapes = {
-            "residual": (n,),
-            "click": (n,),
-            "content": (n, layout.content_width),
-            "values": (n, layout.crossing.slots),
-        }
-        for name, shape in shapes.items():
-            array = getattr(outcome, name)
+        shapes = (n,), (n,), (n, content), (n, slots)
+        arrays = outcome.residual, outcome.click, outcome.content, outcome.values
+        if tuple(array.shape for array in arrays) == shapes:
+            continue
+        for name, array, shape in zip(("residual", "click", "content", "values"), arrays, shapes, strict=True):
             if array.shape != shape:
                 raise ValueError(f"outcome of user {outcome.user_id!r}: {name} has shape {array.shape}, not {shape}")
         if outcome.values.size and not -1 <= outcome.values.min() <= outcome.values.max() < layout.crossing.values:

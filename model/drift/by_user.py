@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from model.gate.scored_examples import Doubles, ScoredExamples
-from model.gate.shares import KEYS, DecayedMass, key_of, numbered
+from model.gate.shares import KEYS, DecayedMass, key_of
 
 _HALF_LIFE = 5_000.0
 """Half-life of what a user has brought, in examples of the group."""
@@ -60,7 +60,7 @@ class UserEvidence:
 
     def weigh(self, seen: ScoredExamples) -> tuple[Doubles, Doubles]:
         """Key of each example's user and what the example weighs as evidence, 0 to 1, `(n,)` each."""
-        users, user_of_request = numbered(seen.user)
+        users, user_of_request = seen.users
         at = user_of_request[seen.request]
         keys, size = [self._key(user) for user in users], np.bincount(at).astype(np.float64)
         self._brought.pass_by(len(at))

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.gate.scored_examples import ScoredExamples, Strata
-from model.gate.shares import DecayedMass, key_of, numbered
+from model.gate.shares import DecayedMass, key_of
 
 Doubles = NDArray[np.float64]
 KINDS = ("few", "many", "turned")
@@ -72,7 +72,7 @@ class _Memberships:
     """
 
     def __init__(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> None:
-        users, user_of_request = numbered(seen.user)
+        users, user_of_request = seen.users
         user = user_of_request[seen.request]
         by_user = np.argsort(user, kind="stable")
         self.stratum, order = np.nonzero(inside[:, seen.request[by_user]])

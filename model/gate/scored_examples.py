@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +55,26 @@ class ScoredExamples:
 
     def per_request(self, values: Doubles) -> Doubles:
         """Means over the requests' examples, `(..., r)`, of values `(..., n)`."""
-        starts = np.flatnonzero(np.diff(self.request, prepend=-1))
-        sizes = np.diff(starts, append=len(self.request))
+        starts, sizes = self._requests_at
         return np.asarray(np.add.reduceat(values, starts, axis=-1) / sizes)
+
+    @cached_property
+    def _requests_at(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First example and number of examples of each request, `(r,)` each."""
+        starts = np.flatnonzero(np.diff(self.request, prepend=-1))
+        return starts, np.diff(starts, append=len(self.request))
+
+    @cached_property
+    def users(self) -> tuple[list[str], NDArray[np.int64]]:
+        """The distinct users, and the number of each request's user among them, `(r,)`; several tests need them."""
+        return numbered(self.user)
+
+
+def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The distinct names in order of first occurrence, and the number of each name among them, `(k,)`."""
+    index: dict[str, int] = {}
+    numbers = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.int64)
+    return list(index), numbers
 
 
 class Strata:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.gate.config import GateConfig
-from model.gate.scored_examples import Doubles, ScoredExamples
+from model.gate.scored_examples import Doubles, ScoredExamples, numbered
 
 HALF_LIFE = 5_000.0
 KEYS = 512
@@ -83,13 +83,6 @@ def key_of(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
-def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The distinct names in order of first occurrence, and the number of each name among them, `(k,)`."""
-    index: dict[str, int] = {}
-    numbers = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.int64)
-    return list(index), numbers
-
-
 class ShareCap:
     """Weights that keep each key of one kind (user or item) within its share."""
 
@@ -97,15 +90,15 @@ class ShareCap:
         self._share = share
         self._mass = DecayedMass(HALF_LIFE)
 
-    def weigh(self, names: Sequence[str], examples: NDArray[np.int64]) -> Doubles:
-        """Weights, 0 to 1, `(k,)`, of a micro-batch in which each name brings so many examples, `(k,)`.
+    def weigh(self, names: Sequence[str], at: NDArray[np.int64], examples: NDArray[np.int64]) -> Doubles:
+        """Weights, 0 to 1, `(k,)`, of a micro-batch's parts: `at` `(k,)` is the number of each part's name.
 
-        Names may repeat. All examples of a name weigh the same, whatever their order in the micro-batch.
+        `names` are distinct; `examples` `(k,)` is how many examples each part brings. All examples of a name weigh the
+        same, whatever their order in the micro-batch.
         """
         mass = self._mass
         mass.pass_by(int(examples.sum()))
-        distinct, at = numbered(names)
-        keys, brought = [key_of(name) for name in distinct], np.bincount(at, examples)
+        keys, brought = [key_of(name) for name in names], np.bincount(at, examples)
         left = self._share * max(_LEAST, mass.whole) - mass.of(keys)
         weight = np.minimum(1.0, np.maximum(left, 0.0) / brought)
         mass.add(keys, weight * brought)
@@ -128,8 +121,8 @@ class ShareCaps:
 
     def weigh(self, seen: ScoredExamples) -> Doubles:
         """Weight, 0 to 1, of each example, `(n,)`: the smaller of the two."""
-        user = self._users.weigh(seen.user, np.bincount(seen.request))
-        item = self._items.weigh(seen.item, np.ones(len(seen.item), dtype=np.int64))
+        user = self._users.weigh(*seen.users, np.bincount(seen.request))
+        item = self._items.weigh(*numbered(seen.item), np.ones(len(seen.item), dtype=np.int64))
         return np.asarray(np.minimum(user[seen.request], item))
 
     def state(self) -> dict[str, Any]:

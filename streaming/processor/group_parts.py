@@ -91,6 +91,7 @@ class GroupParts:
         """Late clicks by outcome: relabelled, corrected."""
         self._space, self._config, self._fingerprint = space, config, fingerprint
         self._pending: list[LabelledRequest] = []
+        self._pending_examples = 0
 
     @property
     def position(self) -> int:

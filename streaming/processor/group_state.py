@@ -166,6 +166,7 @@ class GroupState(GroupParts):
             refused["lost_in_recovery"] += recovery.missing
         self.guarded.gate.waiting = recovery.rebuild_waiting()
         self._pending = recovery.rebuild(snapshot.pending)
+        self._pending_examples = sum(len(request.impression.items) for request in self._pending)
         if self.conversions is not None and not isinstance(snapshot.conversions, msgspec.UnsetType):
             lost = self.conversions.reopen(snapshot.conversions.waiting, self._logged.labelled)
             self.join.dropped["uncorrectable"] += lost

@@ -8,7 +8,7 @@ records alone, so the same records in the same order always give the same exampl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,11 +64,15 @@ class LateConversion:
 class Joined:
     """The results of one record."""
 
-    closed: list[LabelledRequest]
+    closed: Sequence[LabelledRequest] = ()
     """Requests that closed, in that order."""
     late: LateClick | LateConversion | None = None
     shown: ServedImpression | None = None
     """The record as it was taken, if it is an impression that is not refused."""
+
+
+NOTHING = Joined()
+"""Most records close nothing; sharing their result saves making one for each."""
 
 
 class Join:
@@ -117,11 +121,11 @@ class Join:
             shown = self._impression(offset, as_of_append(record, appended), appended)
         elif isinstance(record, ServedFeedback):
             late = self._feedback(as_of_append(record, appended))
-        closed = list(self._close())
+        closed = self._close()
         frontier = self.time.frontier
         self.unmatched.expire(frontier)
         self.closed.expire(frontier)
-        return Joined(closed, late, shown)
+        return Joined(closed, late, shown) if closed or late or shown else NOTHING
 
     def leave_open(self) -> None:
         """Drops all open requests. Their clicks may be in records that are skipped, and without them labels would be
@@ -230,18 +234,20 @@ class Join:
 
     # --- closing ---
 
-    def _close(self) -> Iterator[LabelledRequest]:
+    def _close(self) -> list[LabelledRequest]:
+        closed = []
         while (entry := self.open.next_to_close) is not None:
             read = entry.feedback_by <= self.time.feedback
             if read and entry.close_at <= self.time.watermark:
-                yield self._labelled(entry)
+                closed.append(self._labelled(entry))
             elif not read and entry.patience < self.time.broker:
                 # Its clicks may still be unread in `interactions`, so learning it now would make false negatives.
                 self.open.close(entry)
                 self._lose(entry, "feedback_unread")
                 self._paused_until = entry.feedback_by
             else:
-                return
+                break
+        return closed
 
     def _labelled(self, entry: OpenRequest) -> LabelledRequest:
         self.open.close(entry)

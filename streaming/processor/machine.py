@@ -37,11 +37,11 @@ from model.kernel.kernel import Kernel
 from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
 from streaming.kernel_log.closed import NOT_LEARNED
-from streaming.processor.batches import corrected_examples, corrected_outcome, outcome
+from streaming.processor.batches import corrected_examples, corrected_outcomes, outcomes
 from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.corrections import Corrections, turn
 from streaming.processor.group_state import GroupState
-from streaming.processor.join import Joined, LabelledRequest, LateClick, LateConversion
+from streaming.processor.join import NOTHING, Joined, LabelledRequest, LateClick, LateConversion
 from streaming.processor.learned import Learned, PublishedKernel
 
 log = logging.getLogger(__name__)
@@ -110,12 +110,13 @@ class GroupMachine(GroupState):
             if not self._pending:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
-            if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
+            self._pending_examples += len(request.impression.items)
+            if self._pending_examples >= self._config.batch_examples:
                 learned += self._learn()
         # Event time, not a clock, ends a batch that fills slowly, because a replay must cut the same batches (0090).
         if self._pending and self._waited(self._pending_since):
             learned += self._learn()
-        if self._is_due(self._late):
+        if self._late and self._is_due(self._late):
             self._correct()
         if self.drift.is_due(self.join.watermark):
             self._judge(FeedbackPath(0, 0, self.join.paused))
@@ -127,7 +128,7 @@ class GroupMachine(GroupState):
             joined = self.join.feed(offset, record, appended)
         except Exception as error:  # noqa: BLE001 - one bad record must not stop the learning of the others
             self._reader.refuse(offset, "unjoinable", repr(error))
-            return Joined([])
+            return NOTHING
         if self.join.paused and not was_paused:
             log.error(
                 "group %s: learning is paused: ingest has not reported that it has read the feedback of requests whose "
@@ -147,7 +148,7 @@ class GroupMachine(GroupState):
         return self.join.watermark - since >= self._config.batch_seconds
 
     def _is_due(self, gathered: Corrections) -> bool:
-        return len(gathered) >= self._config.batch_examples or bool(len(gathered) and self._waited(gathered.since))
+        return len(gathered) >= self._config.batch_examples or self._waited(gathered.since)
 
     def _relabel(self, late: LateClick) -> None:
         if late.request.learned_at == NOT_LEARNED or not self.learning:
@@ -169,7 +170,7 @@ class GroupMachine(GroupState):
     # --- micro-batches: learn, live features, publish ---
 
     def _learn(self) -> list[Learned]:
-        requests, self._pending = self._pending, []
+        requests, self._pending, self._pending_examples = self._pending, [], 0
         lost = self._lost_feedback
         clicks = sum(int(request.clicks.sum()) for request in requests)
         path = FeedbackPath(clicks, lost - self._lost_before, self.join.paused)
@@ -211,7 +212,7 @@ class GroupMachine(GroupState):
             return None
         # The kernel learned with the live features that were served, so they must change only afterwards.
         if self._position > self._rows_offset:  # else the rows contain these examples already, see `restore`
-            self.live.update([outcome(request) for request in batch.counted])
+            self.live.update(outcomes(batch.counted))
             if self.conversions is not None:
                 self.conversions.clicked(batch.counted)
         self.publisher.learned(batch.batch)
@@ -262,7 +263,7 @@ class GroupMachine(GroupState):
         self._skipped["unlearned_click"] += clicks
         if self._position > self._rows_offset:  # rows keep undone examples, weighted as they were counted
             counted = [correction for correction in corrections if is_counted(correction.weight.mean())]
-            self.live.correct([corrected_outcome(correction) for correction in counted])
+            self.live.correct(corrected_outcomes(counted))
             if self.conversions is not None:
                 self.conversions.clicked([correction.request for correction in counted])
 
@@ -274,7 +275,8 @@ class GroupMachine(GroupState):
             self.conversions.converted([correction for correction in found if is_counted(correction.weight.mean())])
 
     def _follow_conversions(self) -> None:
-        if self._is_due(self.converting.gathered):
+        gathered = self.converting.gathered
+        if gathered and self._is_due(gathered):
             self._look_up_conversions()
         mature = self._mature
         if not mature:

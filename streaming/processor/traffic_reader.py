@@ -7,6 +7,7 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 _MOST_POSITIONS = 20
 _PARTITIONS = 10_000
 """Upper bound of the partitions that a progress record may name; larger ones would only take memory."""
+_HALVES, _SINGLES = ("x", "content"), ("live", "frozen_logit", "live_logit")
+"""Payloads of float16 and of float32 numbers."""
+_SINGLES_OF_CONVERSIONS = (*_SINGLES, "cvr_live", "cvr_frozen_logit", "cvr_live_logit")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class TrafficReader:
     def __init__(self, group: str, fingerprint: str, widths: Widths) -> None:
         self.refused: Counter[str] = Counter()
         self._group, self._fingerprint, self._widths = group, fingerprint, widths
+        self._halves = attrgetter(*_HALVES)
+        self._singles = attrgetter(*(_SINGLES_OF_CONVERSIONS if widths.conversions else _SINGLES))
+        singles = (widths.live, 1, 1) * (2 if widths.conversions else 1)
+        self._item_bytes = (2 * widths.x, 2 * widths.content, *(4 * width for width in singles), 2 * widths.slots)
+        """Bytes of one item in each payload: halves, singles and the item's values."""
         self._positions: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_MOST_POSITIONS))
 
     def read(self, offset: int, value: bytes | None, *, known: bool = False) -> Traffic | None:
@@ -112,22 +121,16 @@ class TrafficReader:
         return known and all(math.isfinite(time) for time in record.read.values())
 
     def _sound(self, record: ServedImpression) -> bool:
-        n = len(record.items)
-        halves = [(record.x, self._widths.x), (record.content, self._widths.content)]
-        singles = [(record.live, self._widths.live), (record.frozen_logit, 1), (record.live_logit, 1)]
-        if isinstance(record, ConvertingImpression):
-            singles += [(record.cvr_live, self._widths.live), (record.cvr_frozen_logit, 1), (record.cvr_live_logit, 1)]
-        shorts = [(record.values, self._widths.slots)]
-        by_size = ((2, halves), (4, singles), (2, shorts))
-        if n == 0 or any(len(data) != size * n * width for size, parts in by_size for data, width in parts):
+        n, halves, singles = len(record.items), self._halves(record), self._singles(record)
+        sizes = [len(payload) for payload in (*halves, *singles, record.values)]
+        if n == 0 or sizes != [n * size for size in self._item_bytes]:
             return False
-        values = record.array("values")
+        values = np.frombuffer(record.values, dtype="<i2")
         if values.size and not -1 <= values.min() <= values.max() < self._widths.values:
             return False
         # All arrays of one number format are checked together, which is faster than one by one (docs/decisions/0144).
         return _finite(halves, "<f2") and _finite(singles, "<f4")
 
 
-def _finite(parts: Sequence[tuple[bytes, int]], number: str) -> bool:
-    joined = b"".join(data for data, _ in parts)
-    return bool(np.isfinite(np.frombuffer(joined, dtype=number)).all())
+def _finite(payloads: Sequence[bytes], number: str) -> bool:
+    return bool(np.isfinite(np.frombuffer(b"".join(payloads), dtype=number)).all())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from model.gate.scored_examples import numbered
 from model.gate.shares import KEYS, DecayedMass, ShareCap
 
 Brought = Sequence[tuple[str, int]]
@@ -19,7 +20,8 @@ batches = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 400)), min_s
 
 
 def weigh(cap: ShareCap, brought: Brought) -> NDArray[np.float64]:
-    return cap.weigh([name for name, _ in brought], np.array([examples for _, examples in brought]))
+    names, at = numbered([name for name, _ in brought])
+    return cap.weigh(names, at, np.array([examples for _, examples in brought]))
 
 
 def test_a_user_with_nearly_all_traffic_is_weighted_down_to_the_share() -> None:
