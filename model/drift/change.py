@@ -61,6 +61,8 @@ class Change:
     """Event time, s."""
     before: list[float]
     """Offset and slope of the expectation before the change."""
+    after: list[float]
+    """Offset and slope that the announcement put in their place. The expectation moves on; these stay."""
     nats: float
     """Evidence at the announcement."""
     examples: float = 0.0
@@ -70,7 +72,7 @@ class Change:
     fits: list[float] = field(default_factory=lambda: [0.0] * len(HYPOTHESES))
     """Recent evidence for each hypothesis against the expectation before the change, nats."""
     against: list[float] = field(default_factory=list)
-    """For a change of the whole group: evidence against it in every stratum, nats."""
+    """For a change of the whole group: evidence against it, as it was announced, in every stratum, nats."""
     lost: float = 0.0
     """Recent loss of the earlier expectation above the frozen arm's loss when corrected in hindsight, nats."""
     left: float = 0.0
@@ -181,10 +183,16 @@ class ChangeTest:
         rows = [inside[stratum] for stratum, _ in followed]
         counts, row = [len(one) for one in rows], np.concatenate(rows)
         stratum = np.repeat([n for n, _ in followed], counts)
-        shift = np.array([change.before - self._expectation.theta[n] for n, change in followed])
         y, z, loss, weight = lot.label[row], lot.z[row], lot.loss[row], lot.member[stratum, row]
-        old = lot.logit[row] + self._expectation.correction(np.repeat(shift, counts, axis=0).T, z)
-        ratio = loss - log_losses(old, y)
+
+        def under(thetas: Sequence[Sequence[float]]) -> Doubles:
+            """Logits under another offset and slope of each change's stratum, `(rows,)`."""
+            shift = np.array(thetas) - self._expectation.theta[[n for n, _ in followed]]
+            return lot.logit[row] + self._expectation.correction(np.repeat(shift, counts, axis=0).T, z)
+
+        old = under([change.before for _, change in followed])
+        old_loss = log_losses(old, y)
+        ratio, against = loss - old_loss, log_losses(under([change.after for _, change in followed]), y) - old_loss
         left = log_losses(lot.live, lot.label)[row] - loss
         fits = log_ratios(y, probability(old), self._mean / self._count)
         starts = np.cumsum([0, *counts[:-1]])
@@ -193,7 +201,7 @@ class ChangeTest:
             self._take(change, sums[:, one], newest=change is self.changes[n][-1])
             if change.against:
                 part = slice(starts[one], starts[one] + counts[one])
-                change.against = (np.asarray(change.against) + lot.member[:, rows[one]] @ ratio[part]).tolist()
+                change.against = (np.asarray(change.against) + lot.member[:, rows[one]] @ against[part]).tolist()
 
     @staticmethod
     def _take(change: Change, sums: Doubles, *, newest: bool) -> None:
@@ -234,12 +242,16 @@ class ChangeTest:
         return bool(len(here))
 
     def _only_here(self, against: Doubles) -> NDArray[np.int64]:
-        """The values of one facet that alone have changed, from the evidence against a change by stratum, nats."""
+        """The values of one facet that alone have changed, from the evidence against a change by stratum, nats.
+
+        A value with an announced change of its own is no witness, because a second change may not show there.
+        """
         best, most = np.zeros(0, dtype=np.int64), _ELSEWHERE
+        witness = np.array([not changes for changes in self.changes])
         for facet in range(1, int(self._facet.max()) + 1):
             values = np.flatnonzero(self._facet == facet)
             least = max(_HERE, -_STRONG * float(against[values].min()))
-            here, elsewhere = values[against[values] < -least], values[against[values] > 0]
+            here, elsewhere = values[against[values] < -least], values[(against[values] > 0) & witness[values]]
             if len(here) and against[elsewhere].sum() > most:
                 best, most = here, float(against[elsewhere].sum())
         return best
@@ -250,9 +262,10 @@ class ChangeTest:
         self._expectation.put_back(0, np.asarray(change.before))
         for stratum in here.tolist():
             before = self._expectation.theta[stratum].tolist()
-            moved = Change(change.cause, change.name, change.since, before, -float(against[stratum]), fits=change.fits)
-            self.changes[stratum].append(moved)
             self._expectation.theta[stratum] += shift
+            after, nats = self._expectation.theta[stratum].tolist(), -float(against[stratum])
+            moved = Change(change.cause, change.name, change.since, before, after, nats, fits=change.fits)
+            self.changes[stratum].append(moved)
         self._begin_anew(0)
 
     # --- announcing ---
@@ -271,11 +284,13 @@ class ChangeTest:
         hypothesis, changes = HYPOTHESES[chosen], self.changes[stratum]
         nats = float(self.evidence[stratum, chosen])
         if not changes or (changes[-1].cause is Cause.TASTE and hypothesis.cause is Cause.LABELS):
+            before = self._expectation.theta[stratum].tolist()
             change = Change(
                 hypothesis.cause,
                 hypothesis.name,
                 float(self._onset[stratum, chosen]),
-                self._expectation.theta[stratum].tolist(),
+                before,
+                before,
                 nats,
                 fits=self.evidence[stratum].tolist(),
                 against=(-self._raw[:, chosen]).tolist() if stratum == 0 else [],
@@ -284,6 +299,7 @@ class ChangeTest:
         else:
             changes[-1].back = 0.0
         self._expectation.refit(stratum)
+        changes[-1].after = self._expectation.theta[stratum].tolist()
         self._begin_anew(stratum)
 
     def _begin_anew(self, stratum: int) -> None:

@@ -10,7 +10,7 @@ from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks, WaitingConversions
 
-SCHEMA = 8
+SCHEMA = 9
 """Version of the schema; 8 renamed keys of the states of gate and drift monitor."""
 _BEGIN_ANEW = "give the group topics of its own to start again (topics.kernels, .state)"
 

@@ -85,6 +85,25 @@ def test_drift_of_one_scene_is_reported_for_that_scene_only() -> None:
     assert story.kind("scene=home") is VerdictKind.STABLE
 
 
+@pytest.mark.parametrize("seed", [15, 16, 20, 22])
+def test_drift_of_a_value_that_has_all_traffic_for_a_time_ends_at_that_value(seed: int) -> None:
+    story, played = Story(seed), 0
+
+    def in_turns(batch: Batch) -> None:
+        nonlocal played
+        batch.domain[:, 1] = 1 + played // 10 % 2  # one region after the other, as periods of the day follow each other
+        played += 1
+
+    def south_drifts(batch: Batch) -> None:
+        in_turns(batch)
+        south = batch.within(1, 2)
+        batch.truth[south] = 0.65 * batch.truth[south] - 0.7
+
+    story.go_on(60, in_turns)
+    story.go_on(60, south_drifts)
+    assert {stratum for stratum, kind in story.own().items() if kind in DRIFTING} == {"region=south"}
+
+
 def test_an_old_taste_that_comes_back_ends_the_drift() -> None:
     story = Story()
     story.go_on(30)
