@@ -225,16 +225,19 @@ def _check_shapes(outcomes: Sequence[RequestOutcome], layout: LiveLayout) -> Non
     for outcome in outcomes:
         n = len(outcome.items)
         shapes = (n,), (n,), (n, content), (n, slots)
-        arrays = outcome.residual, outcome.click, outcome.content, outcome.values
-        if tuple(array.shape for array in arrays) == shapes:
-            continue
-        for name, array, shape in zip(("residual", "click", "content", "values"), arrays, shapes, strict=True):
-            if array.shape != shape:
-                raise ValueError(f"outcome of user {outcome.user_id!r}: {name} has shape {array.shape}, not {shape}")
+        arrays: tuple[Floats | Slots, ...] = (outcome.residual, outcome.click, outcome.content, outcome.values)
+        if tuple(array.shape for array in arrays) != shapes:
+            raise ValueError(_misshapen(outcome.user_id, arrays, shapes))
         if outcome.values.size and not -1 <= outcome.values.min() <= outcome.values.max() < layout.crossing.values:
             raise ValueError(
                 f"outcome of user {outcome.user_id!r}: values has a number outside 0 to {layout.crossing.values - 1}"
             )
+
+
+def _misshapen(user_id: str, arrays: Sequence[Floats | Slots], shapes: Sequence[tuple[int, ...]]) -> str:
+    names = "residual", "click", "content", "values"
+    name, array, shape = next(each for each in zip(names, arrays, shapes, strict=True) if each[1].shape != each[2])
+    return f"outcome of user {user_id!r}: {name} has shape {array.shape}, not {shape}"
 
 
 def _shown(batch: _Batch, layout: LiveLayout) -> Doubles:
