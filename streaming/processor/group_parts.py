@@ -43,7 +43,7 @@ class GroupParts:
     learning = True
     """False while an operator has stopped learning; labelled requests are then skipped and counted."""
     _lost_before = _kept_written = 0
-    _pending_since = 0.0
+    _pending_since, _pending_examples = 0.0, 0
     _recovery: Recovery | None = None
     _position = _rows_offset = 0
 
@@ -91,7 +91,6 @@ class GroupParts:
         """Late clicks by outcome: relabelled, corrected."""
         self._space, self._config, self._fingerprint = space, config, fingerprint
         self._pending: list[LabelledRequest] = []
-        self._pending_examples = 0
 
     @property
     def position(self) -> int:
