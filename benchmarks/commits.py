@@ -26,7 +26,7 @@ from lab.pretraining import install_backbone, pretrained_backbone
 from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import fitted
 from lab.streams.recording import Recording
-from model.gate.gate import KeptState
+from model.gate.gate import LearnerCheckpoint
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, ProcessorConfig, load_config
 from streaming.events import Progress, ServedFeedback, Tick, Traffic, encode_traffic
@@ -75,7 +75,7 @@ class Committing:
         self.cuts: list[CutState] = []
         self.closed: dict[int, ClosedSegment] = {}
         """Segments of closed requests before the last cut."""
-        self.kept: list[KeptState] = []
+        self.kept: list[LearnerCheckpoint] = []
         """States of the learner that it may go back to."""
         self._machine, self._config = machine, config
         self._cut_at = self._committed_at = 0.0
@@ -99,7 +99,7 @@ class Committing:
         if self.cuts and self.cuts[-1].closed.segment is not None:
             self.closed[self.cuts[-1].closed.number] = decode_segment(self.cuts[-1].closed.segment)
         closed = machine.take_closed()
-        rows, kept = machine.take_changed_rows(), machine.take_kept()
+        rows, kept = machine.take_changed_rows(), machine.take_checkpoints()
         self.kept += kept
         self.cuts.append(CutState(machine.snapshot(), rows, machine.rows_offset, frozenset(), closed, kept=kept))
         return self.cuts[-1]

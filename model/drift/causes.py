@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.drift.change import Change, ChangeTest
+from model.drift.announced import Change
+from model.drift.change import ChangeTest
 from model.drift.config import MONITORED_INPUTS
 from model.drift.hypotheses import Cause
 from model.drift.live_arm import LiveArm

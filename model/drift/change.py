@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.drift.announced import Change
 from model.drift.expectation import Expectation, probability
 from model.drift.hypotheses import CAUSES, HYPOTHESES, Cause, log_ratios
 from model.gate.harm import log_losses
@@ -27,8 +28,6 @@ from model.gate.scored_examples import Doubles
 
 _CALM = 5.0
 """Nats of evidence below which a stratum's examples may update the expectation."""
-_HALF_LIFE = 600.0
-"""Half-life, in examples, of the evidence about the cause after a change was announced."""
 _SWITCH = 10.0
 """Nats by which another cause must fit better before it replaces the named one."""
 _SURE, _WAIT = 4.0, 1.5
@@ -40,7 +39,6 @@ _STRONG = 1 / 3
 """Share of the strongest value's evidence that a value needs to count as changed with it."""
 _MOVES = 2_000.0
 """Examples for which a group's change may be narrowed to a few values; later, its end elsewhere would look the same."""
-_RECOVERY_HALF_LIFE = 1_500.0
 _MOST = 50.0
 """Multiple of the alarm at which evidence is capped: high enough that causes can still be told apart."""
 _AS_MUCH = 0.75
@@ -48,40 +46,6 @@ _AS_MUCH = 0.75
 _ACCEPTED = 10_000.0
 """Examples after which a lower click rate in the expected order is accepted as normal."""
 _MEAN_HALF_LIFE = 2_000.0
-
-
-@dataclass
-class Change:
-    """An announced change of a stratum's labels that has not ended."""
-
-    cause: Cause
-    name: str
-    """Name of the hypothesis."""
-    since: float
-    """Event time, s."""
-    before: list[float]
-    """Offset and slope of the expectation before the change."""
-    after: list[float]
-    """Offset and slope that the announcement put in their place. The expectation moves on; these stay."""
-    nats: float
-    """Evidence at the announcement."""
-    examples: float = 0.0
-    """Examples of the stratum since the announcement."""
-    back: float = 0.0
-    """CUSUM of the evidence that labels are again as before, nats."""
-    fits: list[float] = field(default_factory=lambda: [0.0] * len(HYPOTHESES))
-    """Recent evidence for each hypothesis against the expectation before the change, nats."""
-    against: list[float] = field(default_factory=list)
-    """For a change of the whole group: evidence against it, as it was announced, in every stratum, nats."""
-    lost: float = 0.0
-    """Recent loss of the earlier expectation above the frozen arm's loss when corrected in hindsight, nats."""
-    left: float = 0.0
-    """The same excess of the live arm."""
-
-    @property
-    def recovered(self) -> float:
-        """Share of the frozen arm's loss that the live arm does not have; NaN if nothing was lost."""
-        return 1.0 - self.left / self.lost if self.lost > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -198,23 +162,10 @@ class ChangeTest:
         starts = np.cumsum([0, *counts[:-1]])
         sums = np.add.reduceat(np.vstack([np.ones_like(ratio), ratio, left, fits]) * weight, starts, axis=1)
         for one, (n, change) in enumerate(followed):
-            self._take(change, sums[:, one], newest=change is self.changes[n][-1])
+            change.take(sums[:, one], newest=change is self.changes[n][-1])
             if change.against:
                 part = slice(starts[one], starts[one] + counts[one])
                 change.against = (np.asarray(change.against) + lot.member[:, rows[one]] @ against[part]).tolist()
-
-    @staticmethod
-    def _take(change: Change, sums: Doubles, *, newest: bool) -> None:
-        """`sums` are examples, evidence for a return to the state before, the live arm's loss, evidence by
-        hypothesis."""
-        examples, ratio, left = sums[:3].tolist()
-        kept, long = (2.0 ** (-examples / half) for half in (_HALF_LIFE, _RECOVERY_HALF_LIFE))
-        change.fits = (kept * np.asarray(change.fits) + sums[3:]).tolist()
-        change.lost = long * change.lost - ratio
-        change.left = long * change.left + left
-        change.examples += examples
-        # While a label fault lasts, older changes of taste cannot be judged, so only the newest change may end.
-        change.back = max(0.0, change.back + ratio) if newest else 0.0
 
     def _reconsider(self, stratum: int, changes: list[Change], time: float) -> None:
         for change in list(changes):

@@ -50,7 +50,7 @@ _MOST = 2.0
 """Largest multiple of the usual distance with which one look enters the usual distance."""
 
 
-class InputWatch:
+class InputDistances:
     """Recent distributions of the watched inputs, and the reference."""
 
     def __init__(self, strata: int, reference: Reference | None, inputs: Collection[str] = MONITORED_INPUTS) -> None:

@@ -11,29 +11,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.drift.by_user import UserEvidence
-from model.drift.causes import Causes, Finding
+from model.drift.causes import Causes
 from model.drift.change import ChangeTest
 from model.drift.config import MONITORED_INPUTS, DriftConfig
 from model.drift.expectation import Expectation, probability
 from model.drift.expected import ExpectedPerformance
 from model.drift.hypotheses import Cause
-from model.drift.inputs import DISTANCES, InputWatch
+from model.drift.inputs import DISTANCES, InputDistances
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
 from model.drift.reference import Reference, monitored_inputs
 from model.drift.signs import NAN, LabelHealth, Signals
 from model.drift.singles import Singles
-from model.drift.verdict import Alarm, Verdict, VerdictKind
+from model.drift.verdict import Alarm, Verdict
+from model.drift.verdicts import Verdicts
 from model.drift.windows import Decaying
-from model.drift.words import advice, words
 from model.gate.harm import log_losses
 from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 
@@ -49,8 +49,6 @@ _DISTANT = 0.1, 0.2, 0.1
 """Thresholds of an input's alarms: PSI, Jensen-Shannon, KS."""
 _OFF = 0.5
 """Threshold of the miscalibration alarm, as a logarithm of mean score over mean label."""
-Evidence = Mapping[str, float | str]
-_SHARED = {VerdictKind.INPUTS, VerdictKind.LABELS, VerdictKind.BROKEN_BY_US, VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
 
 class DriftMonitor:
@@ -67,7 +65,10 @@ class DriftMonitor:
             expectation.loosen()
         self._test = ChangeTest(facet, expectation, config.false_alarm_examples, config.least_examples)
         self._expectation, self._arm = expectation, LiveArm(facet, config.false_alarm_examples)
-        self._inputs, self._expected = InputWatch(count, reference, config.inputs), ExpectedPerformance(facet, centre)
+        self._inputs, self._expected = (
+            InputDistances(count, reference, config.inputs),
+            ExpectedPerformance(facet, centre),
+        )
         self._measures, self._singles = StratumMeasures(count), Singles(self._names)
         self._causes, self._crossing = Causes(count, config.least_examples), Latches(self._names, _CROSSING)
         tests = [("change", "taste", self._test.alarm), ("change", "labels", self._test.alarm)]
@@ -82,13 +83,7 @@ class DriftMonitor:
         self._distances: Doubles = self._inputs.distances()
         self._time = -math.inf
         self._alarms: list[Alarm] = []
-        self._own = [
-            Verdict(name, VerdictKind.TOO_LITTLE, NAN, {"examples": 0.0}, words(VerdictKind.TOO_LITTLE, name, {}),
-                    advice(VerdictKind.TOO_LITTLE))
-            for name in self._names
-        ]  # fmt: skip
-        self._evidence: list[Evidence] = [{} for _ in self._names]
-        """The newest figures behind the verdicts; empty where there is only a count of examples."""
+        self._verdicts = Verdicts(self._names)
 
     # --- inputs ---
 
@@ -145,25 +140,10 @@ class DriftMonitor:
         self._fresh = False
         alarms, self._alarms = [*self._alarms, *self._crossed()], []
         findings = self._causes.find(self._test, self._arm, examples, self._distances[:, :, 0])
-        changed = []
-        for stratum, finding in enumerate(findings):
-            if finding.kind is not self._own[stratum].kind:
-                self._own[stratum] = self._in_words(stratum, finding)
-                changed.append(self._own[stratum])
-            self._evidence[stratum] = finding.evidence
-        return [*alarms, *changed]
+        return [*alarms, *self._verdicts.follow(findings, examples, self._standing_alarms, self._time)]
 
-    def _in_words(self, stratum: int, finding: Finding) -> Verdict:
-        name = self._names[stratum]
-        evidence = {**self._figures(stratum, finding.evidence)}
-        standing = sorted([*self._latches.of(stratum), *self._crossing.of(stratum)])
-        if standing:
-            evidence["alarms"] = ", ".join(standing)
-        since = self._time if math.isnan(finding.since) else finding.since
-        return Verdict(name, finding.kind, since, evidence, words(finding.kind, name, evidence), advice(finding.kind))
-
-    def _figures(self, stratum: int, evidence: Evidence) -> Evidence:
-        return evidence or {"examples": float(self._measures.examples[stratum])}
+    def _standing_alarms(self, stratum: int) -> list[str]:
+        return [*self._latches.of(stratum), *self._crossing.of(stratum)]
 
     def move_on(self, time: float) -> None:
         """Advances event time to `time`, s."""
@@ -240,22 +220,8 @@ class DriftMonitor:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """One verdict per stratum, in their order; a verdict on the whole group is passed on to its strata."""
-        shared = self._own[0].kind in _SHARED
-        return [
-            self._shared(own) if shared and own.kind is VerdictKind.STABLE else self._worded(stratum, own)
-            for stratum, own in enumerate(self._own)
-        ]
-
-    def _shared(self, own: Verdict) -> Verdict:
-        group, evidence = self._own[0], self._evidence[0]
-        said = words(group.kind, own.stratum, evidence, shared=group.stratum)
-        return Verdict(own.stratum, group.kind, group.since, {**evidence, "shares": group.stratum}, said, group.advice)
-
-    def _worded(self, stratum: int, own: Verdict) -> Verdict:
-        """The verdict with the newest figures in its evidence and its sentence."""
-        evidence = {**self._figures(stratum, self._evidence[stratum])}
-        return replace(own, evidence=evidence, words=words(own.kind, own.stratum, evidence))
+        """One verdict per stratum, in their order; a verdict on the whole group is passed on to its stable strata."""
+        return self._verdicts.present(self._measures.examples)
 
     def signals(self) -> list[Signals]:
         """One per stratum, in their order."""
@@ -276,8 +242,6 @@ class DriftMonitor:
             "time": self._time,
             "fresh": self._fresh,
             "alarms": [asdict(alarm) for alarm in self._alarms],
-            "evidence": [{**evidence} for evidence in self._evidence],
-            "own": [{**asdict(own), "kind": str(own.kind)} for own in self._own],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -289,13 +253,11 @@ class DriftMonitor:
         self._served_examples, self._learned_examples = len(self._served[0]), len(self._learned[0])
         self._time, self._fresh = float(state["time"]), bool(state["fresh"])
         self._alarms = [Alarm(**alarm) for alarm in state["alarms"]]
-        self._own = [_loaded(own) for own in state["own"]]
-        self._evidence = [{**evidence} for evidence in state["evidence"]]
         self._distances = self._inputs.distances()
 
 
 _PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singles", "causes", "latches", "crossing",
-          "refused", "users")  # fmt: skip
+          "refused", "users", "verdicts")  # fmt: skip
 _CROSSING = (
     ("threshold", "calibration", _OFF),
     *(("threshold", signal, threshold) for signal, threshold in LABEL_ALARMS),
@@ -316,8 +278,3 @@ _LEARNED_COLUMNS = _LEARNED_DOMAIN + 3
 facets."""
 _NO_SERVED = np.zeros((0, _SERVED_COLUMNS), dtype=np.float32)
 _NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))
-
-
-def _loaded(own: Mapping[str, Any]) -> Verdict:
-    since = float(own["since"])
-    return Verdict(**{**own, "kind": VerdictKind(own["kind"]), "since": NAN if math.isnan(since) else since})

@@ -26,7 +26,7 @@ class FeedbackPath:
     """Whether the join is waiting for ingest's progress."""
 
 
-class FeedbackWatch:
+class FeedbackMonitor:
     """Decides whether the state of the feedback path holds publication."""
 
     def __init__(self, share: float) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
-from model.gate.feedback import FeedbackPath, FeedbackWatch
+from model.gate.feedback import FeedbackMonitor, FeedbackPath
 from model.gate.harm import HarmTest, HarmVerdict, log_losses
 from model.gate.quarantine import WAIT_EXAMPLES, Quarantine
 from model.gate.scored_examples import Doubles, ScoredExamples, Strata
@@ -63,11 +63,11 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class KeptState:
+class LearnerCheckpoint:
     """A snapshot to which the learner may return."""
 
     number: int
-    """Counts the kept states from 1."""
+    """Counts the group's checkpoints from 1."""
     learner: bytes
 
 
@@ -90,15 +90,15 @@ class Gate(Generic[RequestT]):
         self.quarantine = Quarantine(self.strata, config, labels)
         self.harm = HarmTest(self.strata, config)
         self.soundness = Soundness()
-        self.feedback = FeedbackWatch(config.late_share)
+        self.feedback = FeedbackMonitor(config.late_share)
         self.scored_of = scored_of
         self.waiting: list[WeightedBatch[RequestT]] = []
         """Micro-batches whose labels are in doubt, oldest first."""
         self.set_aside = 0
         """Number of examples set aside for good since the group began."""
-        self.good: KeptState | None = None
+        self.good: LearnerCheckpoint | None = None
         """The learner's last good state; None until there is one, so that the initial state is used."""
-        self.next_good: KeptState | None = None
+        self.next_good: LearnerCheckpoint | None = None
         """A newer state that becomes the good one if no alarm follows."""
         self._config = config
         self._shares = ShareCaps(config)
@@ -157,16 +157,16 @@ class Gate(Generic[RequestT]):
             self.good = self.next_good
             self.harm.record_good_state()
         self._kept += 1
-        self.next_good, self._since_kept = KeptState(self._kept, learner), 0
+        self.next_good, self._since_kept = LearnerCheckpoint(self._kept, learner), 0
 
     def learner_restored(self) -> None:
-        """Discards the newer kept state, because the learner has returned to an older one."""
+        """Discards the newer checkpoint, because the learner has returned to an older one."""
         self.next_good, self._since_kept = None, 0
 
     # --- state ---
 
     def state(self) -> dict[str, Any]:
-        """For a snapshot: everything but waiting requests and kept states, which the caller stores separately."""
+        """For a snapshot: everything but waiting requests and checkpoints, which the caller stores separately."""
         return {
             **self._shares.state(),
             "quarantine": self.quarantine.state(),

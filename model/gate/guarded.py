@@ -152,7 +152,7 @@ class GuardedLearner(Generic[RequestT]):
             step.served = self.learner.candidate if to_good else Kernel.identity(self.learner.start)
 
     def state(self) -> dict[str, Any]:
-        """For a snapshot: everything but learner, waiting requests and kept states, which have records of their own."""
+        """For a snapshot: everything but learner, waiting requests and checkpoints, which have records of their own."""
         return {"gate": self.gate.state(), "undone": [list(span) for span in self._undone]}
 
     def load(self, state: Mapping[str, Any]) -> None:

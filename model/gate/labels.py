@@ -143,7 +143,7 @@ def _by_one_user(ratio: Doubles, variance: Doubles, had: Doubles, spread: float)
     return ratio / ((1 + spread * had) * (1 + spread * (had + variance)))
 
 
-class LabelWatch:
+class LabelTest:
     """The expectation of one group's labels, and the CUSUM of each change."""
 
     def __init__(self, strata: Strata, odds: float) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
-from model.gate.labels import KINDS, SUSPECT, LabelEvidence, LabelWatch
+from model.gate.labels import KINDS, SUSPECT, LabelEvidence, LabelTest
 from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 
 WAIT_EXAMPLES = 1_024
@@ -44,7 +44,7 @@ class Quarantine:
     def __init__(self, strata: Strata, config: GateConfig, labels: str = "clicks") -> None:
         """`labels` is what decisions call the examples whose label is 1."""
         self._strata, self._config, self._called = strata, config, labels
-        self.labels = LabelWatch(strata, config.label_odds)
+        self.labels = LabelTest(strata, config.label_odds)
         self._doubt = np.where(np.arange(len(strata)) == 0, SUSPECT, self.labels.alarm / 2)
         self.aside = np.zeros(len(strata), dtype=np.bool_)
         """Mask of the strata whose labels are set aside, `(strata,)`."""

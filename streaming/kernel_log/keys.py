@@ -8,7 +8,7 @@ from features.live.layout import Kind
 
 SLOTS = (0, 1)
 """A group keeps two snapshots, so that one remains if the other cannot be read (docs/decisions/0107)."""
-KEPT_STATES = 4
+CHECKPOINTS = 4
 _KERNEL = "/kernel"
 
 
@@ -33,7 +33,7 @@ def good_key(group: str, number: int) -> bytes:
 
     The last few are kept, because a snapshot that a group falls back to refers to older ones than the newest does.
     """
-    return f"{group}/good/{number % KEPT_STATES}".encode()
+    return f"{group}/good/{number % CHECKPOINTS}".encode()
 
 
 def mark_key(group: str) -> bytes:

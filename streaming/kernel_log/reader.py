@@ -12,14 +12,14 @@ from aiokafka.errors import KafkaError
 from kafka.errors import KafkaError as PythonKafkaError
 
 from features.live.layout import LiveRow
-from model.gate.gate import KeptState
+from model.gate.gate import LearnerCheckpoint
 from model.kernel.record import KernelRefused, read_info
 from streaming.clients import aiokafka_options, make_admin, topic_id
 from streaming.config import Config
+from streaming.kernel_log.checkpoints import stored_checkpoints
 from streaming.kernel_log.closed import ClosedSegment, is_closed_key, stored_segments
 from streaming.kernel_log.cuts import ChosenCut, choose
 from streaming.kernel_log.errors import KernelLogError, RowError
-from streaming.kernel_log.kept import stored_kept
 from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key, mark_key
 from streaming.kernel_log.rows import decode_row
 from streaming.record_sizes import MAX_RECORD_BYTES
@@ -53,7 +53,7 @@ class StoredGroup:
     traffic: TrafficLog
     closed: Mapping[int, ClosedSegment]
     """Requests that late clicks may correct, by segment number."""
-    kept: Sequence[KeptState] = ()
+    kept: Sequence[LearnerCheckpoint] = ()
     """States to which the learner may return."""
 
 
@@ -76,7 +76,7 @@ async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
     rows, unreadable = stored_rows(values)
     version = newest_version(group, newest.get((kernels.topic, kernel_key(group))))
     closed = stored_segments(group, values)
-    kept = stored_kept(group, {key: value for (topic, key), value in newest.items() if topic == kernels.topic})
+    kept = stored_checkpoints(group, {key: value for (topic, key), value in newest.items() if topic == kernels.topic})
     return StoredGroup(chosen, rows.get(group, ()), unreadable, version, log_of_traffic, closed, kept)
 
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from features.live.layout import Kind, LiveRow
-from model.gate.gate import KeptState
+from model.gate.gate import LearnerCheckpoint
 from model.kernel.record import pack_kernel
 from streaming.events.decisions import Decision, encode_decision
 from streaming.events.status import GroupStatus, encode_status
+from streaming.kernel_log.checkpoints import encode_checkpoint
 from streaming.kernel_log.closed import ClosedChanges, encode_closed
 from streaming.kernel_log.cuts import StoredCut, seal
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
-from streaming.kernel_log.kept import encode_kept
 from streaming.kernel_log.keys import SLOTS, learner_key, mark_key
 from streaming.kernel_log.rows import StateRecord, encode_row
 from streaming.kernel_log.snapshot import GroupSnapshot, encode_snapshot
@@ -53,7 +53,7 @@ class CutState:
     """Changes of the closed requests since the last whole cut."""
     decisions: Sequence[Decision] = ()
     """Decisions about kernels since the last whole cut."""
-    kept: Sequence[KeptState] = ()
+    kept: Sequence[LearnerCheckpoint] = ()
     """States to which the learner may return, new since the last whole cut."""
 
 
@@ -153,7 +153,7 @@ def encode(cut: Cut, place: CutPlace) -> Transaction:
         kernel,
         snapshot=StateRecord(learner_key(group, place.slot), seal(whole)),
         rows=[*rows, *encode_closed(group, cut.state.closed), StateRecord(mark_key(group), seal(mark))],
-        kept=[encode_kept(cut.state.snapshot.group, state) for state in cut.state.kept],
+        kept=[encode_checkpoint(cut.state.snapshot.group, state) for state in cut.state.kept],
         decisions=[encode_decision(decision) for decision in cut.state.decisions],
         status=status,
     )

@@ -41,7 +41,7 @@ from streaming.processor.join import LabelledRequest
 WINDOW_EXAMPLES = 5_000
 """Number of newest clicks over which the metrics of the arms are taken."""
 NO_KEPT_STATE = sys.maxsize
-"""Examples between two kept states of the learner; so many that none is kept. Conversions are few, and the frozen arm
+"""Examples between two checkpoints of the learner; so many that none is kept. Conversions are few, and the frozen arm
 is a sound answer after harm."""
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from features.live.layout import LiveRow
 from model.container import ContainerError
-from model.gate.gate import KeptState, WeightedBatch
+from model.gate.gate import LearnerCheckpoint, WeightedBatch
 from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import WaitingBatch
@@ -77,13 +77,13 @@ class GroupState(GroupParts):
         rows: Iterable[LiveRow],
         closed: Mapping[int, ClosedSegment],
         rows_offset: int = 0,
-        kept: Sequence[KeptState] = (),
+        kept: Sequence[LearnerCheckpoint] = (),
     ) -> None:
         """Goes back to `snapshot`; the records from `snapshot.resume_offset` on must be fed next.
 
         `rows` contain all records before `rows_offset`, which may be later than the snapshot. They then stay unchanged
         until learning has reached that offset. This is exact, because the kernel learns from the features that were
-        served. `closed` are the segments of the closed requests by number, `kept` the learner's kept states.
+        served. `closed` are the segments of the closed requests by number, `kept` the learner's checkpoints.
 
         Raises SnapshotError, before any change, if the learner cannot restore its part of the snapshot.
         """
@@ -126,20 +126,20 @@ class GroupState(GroupParts):
         head.restore(state, self.learner.start)
         mature.restore(state.mature, state.mature_since)
 
-    def _kept(self, kept: Sequence[KeptState], number: int) -> KeptState | None:
+    def _kept(self, kept: Sequence[LearnerCheckpoint], number: int) -> LearnerCheckpoint | None:
         for state in kept:
             if state.number == number:
                 try:
                     self.learner.check(state.learner)
                 except ContainerError as error:
-                    log.error("group %s: the kept state %d cannot be used: %s", self.group, number, error)
+                    log.error("group %s: the checkpoint %d cannot be used: %s", self.group, number, error)
                     return None
                 return state
         if number:
-            log.error("group %s: the kept state %d is missing: what is undone goes further back", self.group, number)
+            log.error("group %s: the checkpoint %d is missing: what is undone goes further back", self.group, number)
         return None
 
-    def take_kept(self) -> list[KeptState]:
+    def take_checkpoints(self) -> list[LearnerCheckpoint]:
         """States to which the learner may return, new since the last call; written with the next snapshot."""
         gate = self.guarded.gate
         fresh = [kept for kept in (gate.good, gate.next_good) if kept is not None and kept.number > self._kept_written]

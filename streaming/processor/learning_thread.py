@@ -202,7 +202,7 @@ class LearningThread:
         rows, self._rows = list(self._rows.values()), {}
         decisions, self._decisions = self._decisions, []
         closed = machine.take_closed()  # before the snapshot, which holds the number of segments
-        kept, snapshot = machine.take_kept(), machine.snapshot()
+        kept, snapshot = machine.take_checkpoints(), machine.snapshot()
         state = CutState(snapshot, rows, machine.rows_offset, machine.first_keys, closed, decisions, kept)
         self._cut_position = machine.position
         self._pace.cut()

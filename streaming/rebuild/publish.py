@@ -17,9 +17,9 @@ from model.kernel.record import pack_kernel
 from streaming.clients import make_admin
 from streaming.config import Config
 from streaming.events.decisions import Decision, encode_decision
+from streaming.kernel_log.checkpoints import encode_checkpoint
 from streaming.kernel_log.closed import encode_segment, segment_key
 from streaming.kernel_log.cuts import StoredCut, seal
-from streaming.kernel_log.kept import encode_kept
 from streaming.kernel_log.keys import learner_key, mark_key
 from streaming.kernel_log.reader import StoredGroup, read_group
 from streaming.kernel_log.rows import StateRecord, encode_row
@@ -77,7 +77,7 @@ def _transaction(state: WholeState, stored: StoredGroup, version: int, decision:
         ],
         [encode_decision(decision)],
         # The log may hold states with these numbers from the run that this one replaces.
-        [encode_kept(group, kept) for kept in state.kept],
+        [encode_checkpoint(group, kept) for kept in state.kept],
     )
 
 

@@ -1,4 +1,4 @@
-"""A group's state as files: kernel, snapshot, rows, closed requests and kept states, encoded as in the log."""
+"""A group's state as files: kernel, snapshot, rows, closed requests and checkpoints, encoded as in the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from features.live.layout import LiveRow
-from model.gate.gate import KeptState
+from model.gate.gate import LearnerCheckpoint
 from model.kernel.record import pack_kernel
 from model.whole_files import write_whole
 from streaming.kernel_log.closed import ClosedSegment
@@ -24,7 +24,7 @@ KERNEL, SNAPSHOT = "kernel.safetensors", "snapshot"
 ROWS, CLOSED, KEPT = "rows.msgpack", "closed.msgpack", "kept.msgpack"
 _rows_decoder = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]])
 _closed_decoder = msgspec.msgpack.Decoder(dict[int, ClosedSegment])
-_kept_decoder = msgspec.msgpack.Decoder(list[KeptState])
+_kept_decoder = msgspec.msgpack.Decoder(list[LearnerCheckpoint])
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SavedGroup:
     cut: StoredCut
     rows: Sequence[LiveRow]
     segments: Mapping[int, ClosedSegment]
-    kept: Sequence[KeptState]
+    kept: Sequence[LearnerCheckpoint]
 
 
 def save(folder: Path, state: WholeState) -> None:

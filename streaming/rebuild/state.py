@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from features.live.layout import Kind, LiveRow
-from model.gate.gate import KeptState
+from model.gate.gate import LearnerCheckpoint
 from streaming.kernel_log.closed import ClosedSegment, decode_segment
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.learned import PublishedKernel
@@ -30,7 +30,7 @@ class WholeState:
     """Keys of the group's first rows."""
     topic: str
     """Id of the `traffic` topic that the snapshot's offsets refer to."""
-    kept: Sequence[KeptState] = ()
+    kept: Sequence[LearnerCheckpoint] = ()
     """States to which the learner may return; the snapshot refers to them by number."""
 
     @staticmethod

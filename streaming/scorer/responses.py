@@ -35,7 +35,9 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     name = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
-    problem = Problem(name, f"{request.method} {request.url.path}: {error.detail}; see /docs")
+    allowed = (error.headers or {}).get("Allow", "")
+    cure = f"it takes {allowed}, see /docs" if allowed else "see /docs"
+    problem = Problem(name, f"{request.method} {request.url.path}: {error.detail}; {cure}")
     return json_response(problem, error.status_code, error.headers)
 
 

@@ -156,6 +156,7 @@ class PageView:
         """The points of a stratum after event time `since`. Raises RequestRefused for an unknown group."""
         series_by_group = self._history.series_by_group.get(group)
         if series_by_group is None:
-            raise RequestRefused("unknown_group", f"there is no kernel group {group!r}", 404)
+            names = ", ".join(self._history.groups)
+            raise RequestRefused("unknown_group", f"there is no kernel group {group!r}; the groups are: {names}", 404)
         time, kernel_version, series = series_by_group.since(stratum, since)
         return HistoryResponse(group, stratum, time, kernel_version, series)

@@ -11,12 +11,12 @@ import pytest
 
 from features.live.features import LiveRow
 from model.gate.config import GateConfig
-from model.gate.gate import KeptState
+from model.gate.gate import LearnerCheckpoint
 from model.kernel.kernel import Kernel
 from streaming.events import ServedFeedback, ServedImpression, Traffic
 from streaming.events.decisions import Decision
+from streaming.kernel_log.checkpoints import encode_checkpoint, stored_checkpoints
 from streaming.kernel_log.closed import encode_closed, stored_segments
-from streaming.kernel_log.kept import encode_kept, stored_kept
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
 from streaming.processor.machine import GroupMachine
 from tests.streaming.processor.tiny import BACKBONE, JOIN, START, appended, encoded, machine, traffic
@@ -74,13 +74,16 @@ class Durable:
 
     def commit(self, group: GroupMachine) -> None:
         self.rows |= {(row.kind, row.key): row for row in group.live.take_changed()}
-        records = [*encode_closed("main", group.take_closed()), *(encode_kept("main", k) for k in group.take_kept())]
+        records = [
+            *encode_closed("main", group.take_closed()),
+            *(encode_checkpoint("main", k) for k in group.take_checkpoints()),
+        ]
         self.state |= {record.key: record.value for record in records}
         self.snapshot = encode_snapshot(group.snapshot())
 
     def successor(self) -> tuple[GroupMachine, int]:
         snapshot = decode_snapshot(self.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
-        group, kept = self.new(), stored_kept("main", self.state)
+        group, kept = self.new(), stored_checkpoints("main", self.state)
         group.restore(snapshot, list(self.rows.values()), stored_segments("main", self.state), 0, kept)
         return group, snapshot.resume_offset
 
@@ -160,7 +163,7 @@ def test_kills_while_labels_are_in_doubt_or_quarantined_change_nothing() -> None
     assert kept_of(reference) == kept_of(group)
 
 
-def kept_of(group: GroupMachine) -> list[KeptState | None]:
+def kept_of(group: GroupMachine) -> list[LearnerCheckpoint | None]:
     gate = group.guarded.gate
     return [gate.good, gate.next_good]
 

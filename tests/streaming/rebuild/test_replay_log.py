@@ -83,7 +83,7 @@ async def commit(config: Config, machine: GroupMachine) -> None:
         machine.rows_offset,
         machine.first_keys,
         closed,
-        kept=machine.take_kept(),
+        kept=machine.take_checkpoints(),
     )
     place = CutPlace(stored.chosen.number, stored.chosen.slot, stored.traffic.topic)
     await writer.write(encode(Cut(machine.published, state), place))

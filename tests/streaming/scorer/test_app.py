@@ -173,6 +173,7 @@ async def test_another_method_or_path_is_refused_in_the_same_format(client: http
     answer = await client.get("/v1/score")
     assert (answer.status_code, answer.json()["error"]) == (405, "method_not_allowed")
     assert set(answer.headers["allow"].split(", ")) == {"POST", "OPTIONS"}
+    assert f"it takes {answer.headers['allow']}" in answer.json()["detail"]
     answer = await client.post("/v2/score")
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
     assert "/docs" in answer.json()["detail"]

@@ -290,7 +290,10 @@ async def test_status_and_history_return_only_new_values() -> None:
         assert len(past["time"]) == len(past["series"]["live_log_loss"]) == 240
         query = f"group=main&stratum=group&since={past['time'][-3]}"
         assert len((await client.get(f"/v1/history?{query}")).json()["time"]) == 2
-        assert (await client.get("/v1/history?group=other")).status_code == 404
+        other = await client.get("/v1/history?group=other")
+        assert (other.status_code, other.json()["detail"]) == (
+            404, "there is no kernel group 'other'; the groups are: main",
+        )  # fmt: skip
         for wrong in ("/v1/status?after=x", "/v1/history?group=main&since=inf", "/v1/kernels?last=nan"):
             assert (await client.get(wrong)).status_code == 422
         assert len((await client.get("/v1/kernels?last=0")).json()["swaps"]) == 0
