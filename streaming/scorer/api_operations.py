@@ -71,6 +71,8 @@ class Operation:
     """Meaning by status; the type is `Problem`."""
     query: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Type and meaning of each query parameter; none is required."""
+    query_example: Mapping[str, str] = field(default_factory=dict)
+    """Values of some of them, for a call that works."""
     body: Any = None
     body_examples: Mapping[str, Any] = field(default_factory=dict)
     answer_example: Any = None
@@ -170,6 +172,7 @@ OPERATIONS = (
             "stratum": (str, "`group` for the whole, or a facet and its value: `scene=home`."),
             "since": (float, "Return only points after this event time, seconds since the epoch."),
         },
+        query_example={"group": "main", "stratum": "group"},
     ),
     Operation(
         "POST",

@@ -11,10 +11,12 @@ import hashlib
 import html
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlencode
 
 from streaming.scorer import openapi
 
@@ -49,6 +51,7 @@ def page() -> str:
     about = document["info"]
     body = [f"<h1>{_text(about['title'])} {_text(about['version'])}</h1>", _paragraphs(about["description"])]
     body.append('<p>The same for programs: <a href="openapi.json">openapi.json</a>.</p>')
+    body.append("<p>In the calls below, <code>SCORER</code> is the address of this page without its path.</p>")
     for tag in document["tags"]:
         body += [f"<h2>{_text(tag['name']).capitalize()}</h2>", _paragraphs(tag["description"])]
         body += [
@@ -68,6 +71,7 @@ def page() -> str:
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
     yield f"<h3><code>{method.upper()} {_text(path)}</code> {_text(operation['summary'])}</h3>"
     yield _paragraphs(operation["description"])
+    yield f"<pre>{html.escape(_call(path, operation))}</pre>"
     if "parameters" in operation:
         items = [
             f"<li><code>{_text(parameter['name'])}</code> {_text(parameter['description'])}</li>"
@@ -87,9 +91,23 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
             yield from _examples(media)
 
 
+def _call(path: str, operation: Mapping[str, Any]) -> str:
+    """A shell command that makes the call, with the first example of its body."""
+    given = {one["name"]: one["example"] for one in operation.get("parameters", ()) if "example" in one}
+    query = f"?{urlencode(given)}" if given else ""
+    command = f'curl -s "$SCORER{path}{query}"'
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        example, *_ = _example_values(media)
+        command += f" -d {shlex.quote(json.dumps(example, ensure_ascii=False))}"
+    return command
+
+
+def _example_values(media: Mapping[str, Any]) -> list[Any]:
+    return [media["example"]] if "example" in media else [e["value"] for e in media.get("examples", {}).values()]
+
+
 def _examples(media: Mapping[str, Any]) -> Iterator[str]:
-    values = [media["example"]] if "example" in media else [e["value"] for e in media.get("examples", {}).values()]
-    for value in values:
+    for value in _example_values(media):
         yield f"<pre>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
 
 

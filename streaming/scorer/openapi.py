@@ -38,6 +38,18 @@ _TAGS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_KEY = "key"
+"""Name of the security scheme. An operation that may refuse with 401 takes a key, if keys are configured."""
+_SECURITY_SCHEMES: Mapping[str, Any] = MappingProxyType(
+    {
+        _KEY: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A key of `access.keys` with the right to the call; `driftline key new` makes one.",
+        }
+    }
+)
+
 
 @cache
 def document() -> dict[str, Any]:
@@ -53,7 +65,7 @@ def document() -> dict[str, Any]:
         "info": dict(ABOUT),
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": dict(_SECURITY_SCHEMES)},
     }
 
 
@@ -78,9 +90,12 @@ def _described(operation: Operation, schema_of: Mapping[Any, Any]) -> dict[str, 
         "description": operation.description,
         "responses": answers | problems,
     }
+    if 401 in operation.problems:
+        described["security"] = [{}, {_KEY: []}]
     if operation.query:
         described["parameters"] = [
             {"name": name, "in": "query", "required": False, "description": text, "schema": schema_of[type_]}
+            | ({"example": operation.query_example[name]} if name in operation.query_example else {})
             for name, (type_, text) in operation.query.items()
         ]
     if operation.body is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
+import shlex
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -289,6 +291,26 @@ async def test_the_api_page_names_every_path_and_type_and_loads_nothing(
         assert name in answer.text
     assert re.findall(r"<(?:script|link|img|iframe|object|embed|base|form)\b|\bsrc=|@import|url\(", answer.text) == []
     assert set(re.findall(r'href="([^"#]*)', answer.text)) <= {"openapi.json", ""}
+
+
+async def test_operations_that_may_refuse_a_key_declare_that_they_take_one(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert any("security" in operation for operation in operations)
+    for operation in operations:
+        assert ("401" in operation["responses"]) == ({"key": []} in operation.get("security", []))
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+async def test_the_api_page_has_a_call_of_every_operation_that_works_when_pasted(client: httpx.AsyncClient) -> None:
+    page = html.unescape((await client.get("/docs")).text)
+    calls = [shlex.split(call) for call in re.findall(r"<pre>(curl .*?)</pre>", page)]
+    document = (await client.get("/openapi.json")).json()
+    assert len(calls) == sum(len(operations) for operations in document["paths"].values())
+    for _, _, url, *body in calls:
+        path = url.removeprefix("$SCORER")
+        answer = await (client.post(path, content=body[1]) if body else client.get(path))
+        assert answer.status_code < 400 or path == "/v1/orders", answer.text  # which takes a key
 
 
 async def test_document_text_is_escaped_on_the_api_page(client: httpx.AsyncClient) -> None:
