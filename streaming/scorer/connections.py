@@ -76,6 +76,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether no request has arrived in part."""
         self._in_head = False
         self._head_bytes = 0
+        self._refused = False
+        """Whether the answer says that what came is no request; the rest is read and discarded."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Registers the new connection and starts the time-out of its first request."""
@@ -91,6 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Starts the time-out with the first bytes of a request, and refuses a head that is too large."""
+        if self._refused:
+            return
         if self._whole:
             self._wait_for_client()  # for the rest of the next request
         within = self._in_head
@@ -98,8 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if within and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
-                self._count("head_too_large")
-                super().send_400_response("The head of the request is too large.")
+                self._refuse("head_too_large", "The head of the request is too large.")
 
     def on_message_begin(self) -> None:
         """Records that a request has begun to arrive."""
@@ -138,8 +141,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Counts bytes that are no valid HTTP, and refuses them."""
-        self._count("no_http")
-        super().send_400_response(msg)
+        self._refuse("no_http", msg)
+
+    def _refuse(self, reason: str, msg: str) -> None:
+        """Answers 400, and closes the connection once the client has closed its end, or after the time-out.
+
+        If it were closed at once, what the client still sends would be answered by a reset, and many clients then
+        lose the answer (RFC 9112, 9.6).
+        """
+        self._count(reason)
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().send_400_response(msg)  # an earlier answer is being written, so nothing can be read after it
+            return
+        self._refused = True
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len(msg)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n{msg}".encode("ascii"))
+        self.transport.write_eof()
+        self._wait_for_client()
 
     def give_up(self, reason: str) -> None:
         """Closes the connection and counts the reason. No answer is sent, because the client reads or sends nothing."""

@@ -46,6 +46,29 @@ def _connect(port: int, sent: bytes = b"") -> socket.socket:
     return client
 
 
+async def _answer_to(port: int, head: bytes, body: bytes) -> bytes:
+    """The answer to a request whose body is sent some time after its head, read after all is sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head)
+    await asyncio.sleep(0.2)
+    for begin in range(0, len(body), 65_536):
+        writer.write(body[begin : begin + 65_536])
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "head", [b"POST /v1/score HTTP/1.1\r\nHost: x\r\nAccept: \x7f\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000]
+)
+def test_a_client_that_still_sends_gets_the_answer_that_its_request_is_invalid(head: bytes) -> None:
+    with serving(Config()) as port:
+        answer = asyncio.run(_answer_to(port, head, b"y" * 1_000_000))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 def _eventually(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not true() and time.monotonic() < deadline:
