@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import ClosedState, JoinState, RequestRef, TimeState, WaitingBatch, WaitingClicks
-from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
+from streaming.kernel_log.snapshot import SCHEMA, GroupSnapshot, decode_snapshot, encode_snapshot
 
 PRINT = "f" * 64
 BITS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
@@ -70,7 +70,10 @@ def test_a_reference_keeps_every_items_labels(bits: list[tuple[bool, bool]]) -> 
         (encode_snapshot(snapshot())[:-3], "cannot be read"),
         (encode_snapshot(msgspec.structs.replace(snapshot(), schema=99)), "schema 99"),
         (msgspec.msgpack.encode({**written(), "recent": [], "schema": 1}), "schema 1"),
-        (encode_snapshot(msgspec.structs.replace(snapshot(), schema=7)), "schema 7, this program reads 8"),
+        (
+            encode_snapshot(msgspec.structs.replace(snapshot(), schema=SCHEMA - 1)),
+            f"schema {SCHEMA - 1}, this program reads {SCHEMA}",
+        ),
         (encode_snapshot(msgspec.structs.replace(snapshot(), group="other")), "'other'"),
         (encode_snapshot(msgspec.structs.replace(snapshot(), fingerprint="0" * 64)), "backbone 000000000000"),
     ],
