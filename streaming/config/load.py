@@ -88,6 +88,8 @@ def _fault(path: tuple[str, ...], problem: Any) -> str:
     kind = problem["type"]
     if kind == "extra_forbidden":
         return f"unknown key{_near_key(path)}"
+    if kind == "too_short":
+        return f"a list of at least {problem['ctx']['min_length']} is wanted"
     choices = _CHOICES.fullmatch(problem["ctx"]["pattern"]) if kind == "string_pattern_mismatch" else None
     if choices is not None:
         known = choices[1].split("|")
@@ -95,11 +97,15 @@ def _fault(path: tuple[str, ...], problem: Any) -> str:
     return _WORDS.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
 
 
+def _is_within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
 def _explain(error: ValidationError, source: Path | None) -> str:
-    lines = []
-    for problem in error.errors():
-        if problem["type"] == "too_short" and len(error.errors()) > 1:
-            continue  # a list is called too short because its entries are faulty, and these are named
+    lines, problems = [], error.errors()
+    for problem in problems:
+        if problem["type"] == "too_short" and any(_is_within(other["loc"], problem["loc"]) for other in problems):
+            continue  # the list is called too short because its entries are faulty, and these are named
         path = tuple(str(part) for part in problem["loc"])
         fault = _fault(path, problem)
         variable = variable_of(path, os.environ)

@@ -152,7 +152,7 @@ def outcomes(requests: Sequence[LabelledRequest]) -> list[RequestOutcome]:
             residual=residual[begin:end],
             time=impression.time,
         )
-        for impression, begin, end in zip(impressions, [0, *ends], ends, strict=False)
+        for impression, begin, end in zip(impressions, [0, *ends[:-1]], ends, strict=True)
     ]
 
 

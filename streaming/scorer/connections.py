@@ -99,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait_for_client()  # for the rest of the next request
         within = self._in_head
         super().data_received(data)
-        if within and self._in_head:
+        if within and self._in_head and not self._refused:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
                 self._refuse("head_too_large", "The head of the request is too large.")
@@ -160,8 +160,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait_for_client()
 
     def give_up(self, reason: str) -> None:
-        """Closes the connection and counts the reason. No answer is sent, because the client reads or sends nothing."""
-        self._count(reason)
+        """Closes the connection and counts the reason, unless it was refused and counted before.
+
+        No answer is sent, because the client reads or sends nothing.
+        """
+        if not self._refused:
+            self._count(reason)
         self.transport.abort()
 
     @staticmethod

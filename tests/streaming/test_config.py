@@ -292,6 +292,7 @@ def test_a_misspelled_key_is_not_taken_for_a_kubernetes_service(name: str, monke
         (b"[scorer]\nprot = 1", r"driftline\.toml: scorer\.prot: unknown key; did you mean 'port'"),
         (b"[scorer]\nwindow_s = 1", r"scorer\.window_s: unknown key; did you mean 'join\.window_s'"),
         (b"[[groups]]\nnam = 'x'", r"groups\.0\.nam: unknown key; did you mean 'name'\? \(`driftline config`"),
+        (b"groups = []\nscorer.prot = 1", r"groups: a list of at least 1 is wanted; scorer\.prot: unknown key"),
         (b"scorer = 1", r"scorer: a section with keys is wanted"),
         (b"domains.scene = 'home'", r"domains\.scene: a list is wanted"),
         (b"log_level = 'DEBG'", r"log_level: one of DEBUG, INFO, WARNING, ERROR is wanted; did you mean 'DEBUG'"),

@@ -69,6 +69,21 @@ def test_a_client_that_still_sends_gets_the_answer_that_its_request_is_invalid(h
         assert answer.startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_long_head_that_becomes_invalid_is_refused_and_counted_once(caplog: pytest.LogCaptureFixture) -> None:
+    before = [_dropped(reason) for reason in ("no_http", "head_too_large", "too_slow")]
+    with serving(_bounded(request_timeout_s=1)) as port:
+        with _connect(port, b"GET /healthz HTTP/1.1\r\nX: 1\r\n") as client:
+            time.sleep(0.2)
+            client.sendall(b"Y: " + b"y" * 70_000 + b"\x00\r\n")
+            assert client.recv(12) == b"HTTP/1.1 400"
+            while client.recv(65_536):
+                pass  # the answer ends; the connection stays open until the time-out
+            time.sleep(1.5)
+        after = [_dropped(reason) for reason in ("no_http", "head_too_large", "too_slow")]
+    assert sum(after) == sum(before) + 1 and after[2] == before[2]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def _eventually(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not true() and time.monotonic() < deadline:
