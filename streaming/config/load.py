@@ -39,7 +39,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file at {path}") from None
+        cure = f"correct the path (--config or {ENV_FILE}), or name none: every key has a default"
+        raise ConfigError(f"no configuration file at {path}: {cure}") from None
     except OSError as error:
         cure = "name a TOML file" if path.is_dir() else "make it readable"
         raise ConfigError(f"the configuration file {path} cannot be read ({error.strerror}): {cure}") from error

@@ -47,7 +47,7 @@ def test_every_command_takes_the_common_options(path: tuple[str, ...], command: 
 def test_the_configuration_may_be_named_before_and_after_the_command_and_the_last_counts(
     arguments: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no configuration file at gone.toml" in refused(capsys, *arguments.split())
+    assert "no configuration file at gone.toml: correct the path" in refused(capsys, *arguments.split())
 
 
 def test_options_behind_a_command_reach_its_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
