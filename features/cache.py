@@ -47,7 +47,6 @@ class Cache(Generic[T]):
         """Stores a value; with a time to live of 0 it stores nothing. Frees at most two expired entries, so that no
         single request pays for all of them. Entries over the limit are dropped at once, and a value larger than the
         limit is not stored.
-        What is over the limit goes at once, and a value larger than the limit is not kept.
         """
         size = self._size_of(value) + sys.getsizeof(key) + _ENTRY_BYTES
         with self._lock:

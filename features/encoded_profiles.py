@@ -122,8 +122,8 @@ class EncodedProfiles:
 
     def _count_values(self, view: str, encoded: EncodedUser | EncodedItem) -> None:
         """Counts values that encoding could not use: a misspelt category costs accuracy without any other sign."""
-        self._store.counted(view, "unknown_value", encoded.unknown_values)
-        self._store.counted(view, "cut_value", encoded.cut_values)
+        self._store.defaulted(view, "unknown_value", encoded.unknown_values)
+        self._store.defaulted(view, "cut_value", encoded.cut_values)
 
     def _with_content(self, items: Sequence[EncodedItem]) -> list[ItemInputs]:
         """Adds what the backbone computes from the item alone, which is cached with it (docs/decisions/0026, 0123)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from features.config import FeatureConfig
@@ -13,11 +14,9 @@ from features.profiles import ItemLike, UserLike
 from features.store import codec
 from features.store.definitions import ITEM_PROFILE, ITEM_TEXT, UPDATED_AT, USER_PROFILE, VECTOR, live_view
 from features.store.online import OnlineStore
+from features.store.read_counts import ReadCounts, Uncounted
 from features.text import TextEncoder
 from model.encoding.profile import ItemFeatures, UserFeatures
-
-Count = Callable[[str, str, int], None]
-"""Called with a view, a reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and a number."""
 
 _CONVERSIONS = "\x1ecvr"
 
@@ -32,13 +31,13 @@ class FeatureStore:
         self,
         config: FeatureConfig,
         run_dir: Path,
-        count: Count | None = None,
+        counts: ReadCounts | None = None,
         *,
         text: TextEncoder | None = None,
     ) -> None:
         self.config = config
         self.online = OnlineStore(config, run_dir)
-        self._count = count or _uncounted
+        self._counts = counts or Uncounted()
         self._text = text
 
     @property
@@ -59,7 +58,7 @@ class FeatureStore:
         rows = []
         for user in {user.user_id: user for user in users}.values():
             fields, wrong = codec.write_fields(self.config.user_fields, user.fields)
-            self.counted(USER_PROFILE, "bad_value", wrong)
+            self.defaulted(USER_PROFILE, "bad_value", wrong)
             rows.append((user.user_id, {**fields, UPDATED_AT: codec.number(user.time)}))
         self.online.write(USER_PROFILE, rows)
 
@@ -75,7 +74,7 @@ class FeatureStore:
         profiles, texts = [], []
         for item, vector in zip(last, vectors, strict=True):
             fields, wrong = codec.write_fields(self.config.item_fields, item.fields)
-            self.counted(ITEM_PROFILE, "bad_value", wrong)
+            self.defaulted(ITEM_PROFILE, "bad_value", wrong)
             age = {UPDATED_AT: codec.number(item.time)}
             profiles.append((item.item_id, {**fields, **age}))
             texts.append((item.item_id, {VECTOR: codec.vector(vector), **age}))
@@ -87,16 +86,18 @@ class FeatureStore:
 
         `now` is wall-clock time, seconds since the epoch; None reads the clock. Raises StoreUnavailableError.
         """
-        return [
+        users = [
             None if values is None else UserFeatures(key, codec.read_fields(self.config.user_fields, values))
             for key, values in zip(ids, self._read_profiles(USER_PROFILE, ids, now), strict=True)
         ]
+        self._count_filled(USER_PROFILE, users)
+        return users
 
     def read_items(self, ids: Sequence[str], now: float | None = None) -> list[ItemFeatures | None]:
         """Profiles with text vectors, as `read_users`. An item without a text vector has one of length 0."""
         profiles = self._read_profiles(ITEM_PROFILE, ids, now)
         texts = self.online.read(ITEM_TEXT, ids)
-        return [
+        items = [
             None
             if profile is None
             else ItemFeatures(
@@ -104,6 +105,9 @@ class FeatureStore:
             )
             for key, profile, text in zip(ids, profiles, texts, strict=True)
         ]
+        self._count_filled(ITEM_PROFILE, items)
+        self._count_read(ITEM_TEXT, [text for item, text in zip(items, texts, strict=True) if item is not None])
+        return items
 
     def user_times(self, ids: Sequence[str]) -> list[float | None]:
         """Event times of the stored profiles in the order of `ids`, None for a missing one; nothing is counted.
@@ -148,25 +152,35 @@ class FeatureStore:
                 row = None
                 stale += 1
             rows.append(row)
-        self.counted(live_view(kind), "stale", stale)
-        self.counted(live_view(kind), "missing", rows.count(None) - stale)
+        self._count_read(live_view(kind), rows, stale=stale)
         return rows
 
     def _read_profiles(self, view: str, ids: Sequence[str], now: float | None) -> list[codec.Values | None]:
         rows = self.online.read(view, ids)
-        missing = rows.count(None)
-        limit = self.config.max_age_profile_s
+        missing, limit = rows.count(None), self.config.max_age_profile_s
         if limit:
             oldest = (time.time() if now is None else now) - limit
             rows = [None if row is None or codec.updated_at(row) < oldest else row for row in rows]
-        self.counted(view, "missing", missing)
-        self.counted(view, "stale", rows.count(None) - missing)
+        self._count_read(view, rows, stale=rows.count(None) - missing)
         return rows
 
-    def counted(self, view: str, reason: str, number: int) -> None:
-        """Passes a count to this process's counter; a count of zero is not passed."""
+    def defaulted(self, view: str, reason: str, number: int) -> None:
+        """Counts values that a reader replaces by defaults; zero is not counted."""
         if number:
-            self._count(view, reason, number)
+            self._counts.defaulted(view, reason, number)
+
+    def _count_read(self, view: str, rows: Sequence[object | None], *, stale: int = 0) -> None:
+        """Counts the rows of one read; those that are None were missing, but for `stale` ones."""
+        absent = sum(row is None for row in rows)
+        self.defaulted(view, "stale", stale)
+        self.defaulted(view, "missing", absent - stale)
+        if absent < len(rows):
+            self._counts.found(view, len(rows) - absent)
+
+    def _count_filled(self, view: str, profiles: Sequence[UserFeatures | ItemFeatures | None]) -> None:
+        filled = Counter(name for profile in profiles if profile is not None for name in profile.fields)
+        for name, number in filled.items():
+            self._counts.filled(view, name, number)
 
 
 def _task_scope(scope: str, kind: Kind) -> str:
@@ -176,7 +190,3 @@ def _task_scope(scope: str, kind: Kind) -> str:
 
 def _scoped(scope: str, key: str) -> str:
     return f"{scope}{KEY_SEPARATOR}{key}" if scope else key
-
-
-def _uncounted(_view: str, _reason: str, _number: int) -> None:
-    return None

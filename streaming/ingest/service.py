@@ -32,6 +32,7 @@ from streaming.ingest.reader import InteractionsReader, Polled
 from streaming.ingest.routing import Routing
 from streaming.ingest.ticker import Ticker
 from streaming.monitoring import metrics
+from streaming.monitoring.feature_counts import FeatureCounts
 from streaming.monitoring.health import Check, HealthServer, PortTakenError
 from streaming.retries import Retrier, StoppedError
 from streaming.topics import TopicMismatch, TopicsFailed, ensure_topics
@@ -146,7 +147,7 @@ class Ingest:
 
         features = self._config.features
         text = TextEncoder(features.text_model, self._config.cache_dir, features.max_text)
-        store = FeatureStore(features, self._config.run_dir, _count_default, text=text)
+        store = FeatureStore(features, self._config.run_dir, FeatureCounts(), text=text)
         self._retrier.until_done("feature store: set-up", store.apply)
         return store
 
@@ -210,7 +211,3 @@ class Ingest:
     def _age(self, partition: int) -> float:
         read = self._progress.claims().get(partition, self._began)
         return self._clock.now(steady_wall()) - read
-
-
-def _count_default(view: str, reason: str, number: int) -> None:
-    metrics.features.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)

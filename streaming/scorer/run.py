@@ -18,7 +18,7 @@ from model.kernel.record import KernelInfo, unpack_kernel
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config
 from streaming.events.rules import EventRules
-from streaming.monitoring import metrics
+from streaming.monitoring.feature_counts import FeatureCounts
 from streaming.monitoring.health import HealthServer
 from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.scorer.access import check_access
@@ -64,22 +64,7 @@ def make_kernels(config: Config, opened: OpenedBackbone) -> ActiveKernels:
     return ActiveKernels([group.name for group in config.groups], build)
 
 
-class DefaultsCount:
-    """Counts features served by defaults, from `begin` on: the warm-up's made-up ids must not count."""
-
-    def __init__(self) -> None:
-        self._on = False
-
-    def begin(self) -> None:
-        """Starts counting."""
-        self._on = True
-
-    def __call__(self, view: str, reason: str, number: int = 1) -> None:
-        if self._on:
-            metrics.features.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)
-
-
-def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, count: DefaultsCount) -> Scorer:
+def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, counts: FeatureCounts) -> Scorer:
     """The scoring core with the real feature store.
 
     Raises StoreUnavailableError, BackboneRefused, or TextModelUnavailableError if queries are encoded by text.
@@ -87,7 +72,7 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
     space, blend = config.domain_space(), Blend(config.scorer.conversion_weight, config.scorer.relevance_weight)
     backbone = opened.backbone
     blend.check(has_conversion=backbone.has_conversion, has_relevance=predicts_relevance(backbone))
-    store = FeatureStore(config.features, config.run_dir, count)
+    store = FeatureStore(config.features, config.run_dir, counts)
     store.apply()
     queries = opened.queries(config.features)
     if queries is not None:
@@ -112,7 +97,7 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
         blend=blend,
         request_ids=EventRules(config).request_ids,
         max_candidates=config.scorer.max_candidates,
-        on_undeclared=lambda: count("domain", "undeclared"),
+        on_undeclared=lambda: counts.defaulted("domain", "undeclared"),
     )
 
 
@@ -127,10 +112,10 @@ def run_scorer(config: Config) -> int:
     with listen(config.scorer.host, config.scorer.port) as listener:
         opened = open_backbone(config)
         kernels = make_kernels(config, opened)
-        count = DefaultsCount()
-        scorer = make_scorer(config, opened, kernels, count)
+        counts = FeatureCounts(counting=False)
+        scorer = make_scorer(config, opened, kernels, counts)
         supervisor = TaskSupervisor(lambda: setattr(server, "should_exit", True))
-        service = ScorerService(config, scorer, kernels, supervisor, on_ready=count.begin)
+        service = ScorerService(config, scorer, kernels, supervisor, on_ready=counts.begin)
         server = make_server(config, service)
         _keep_signals_to_uvicorn()
         log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])

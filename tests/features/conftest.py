@@ -9,6 +9,25 @@ import pytest
 
 from tests.redis_server import redis_server
 
+Counts = Counter[tuple[str, str]]
+"""Numbers by view and what was counted: `found`, a reason, or the name of a filled field."""
+
+
+class Counting:
+    """The `ReadCounts` of a test."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def found(self, view: str, number: int) -> None:
+        self._counts[view, "found"] += number
+
+    def filled(self, view: str, field: str, number: int) -> None:
+        self._counts[view, field] += number
+
+    def defaulted(self, view: str, reason: str, number: int) -> None:
+        self._counts[view, reason] += number
+
 
 class Clock:
     """A clock that the test sets."""
@@ -27,6 +46,6 @@ def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def counts() -> Counter[tuple[str, str]]:
-    """What a store counted, by view and reason."""
+def counts() -> Counts:
+    """What a store counted."""
     return Counter()

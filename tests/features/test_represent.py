@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,11 +30,10 @@ from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import ItemValues
 from model.encoding.profile import ItemFeatures, UserFeatures
 from streaming.events import UserEvent, decode_event
-from tests.features.conftest import Clock
+from tests.features.conftest import Clock, Counting, Counts
 
 HERE = Domain("home", "north", "night")
 ITEMS = [f"i{n}" for n in range(12)]
-Counts = Counter[tuple[str, str]]
 
 
 @dataclass
@@ -50,10 +48,7 @@ class Parts:
 
 @pytest.fixture
 def parts(tmp_path: Path, counts: Counts, text_encoder: TextEncoder) -> Parts:
-    def count(view: str, reason: str, number: int) -> None:
-        counts[view, reason] += number
-
-    store = FeatureStore(FeatureConfig(), tmp_path, count, text=text_encoder)
+    store = FeatureStore(FeatureConfig(), tmp_path, Counting(counts), text=text_encoder)
     store.apply()
     store.write_users([UserProfile("u", 1.0, {"age": 30.0, "gender": "F", "occupation": "artist"})])
     store.write_items([

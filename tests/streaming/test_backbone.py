@@ -21,8 +21,9 @@ from model.kernel.start import CONVERSION_FILE, FILE, StartRefused
 from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig
 from streaming.ingest import run_ingest
+from streaming.monitoring.feature_counts import FeatureCounts
 from streaming.processor.owned_group import first_rows
-from streaming.scorer.run import DefaultsCount, make_kernels, make_scorer, run_scorer
+from streaming.scorer.run import make_kernels, make_scorer, run_scorer
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.small_start import save_start, small_start
 
@@ -148,13 +149,13 @@ def test_a_search_is_scored_only_by_a_backbone_that_reads_queries(tmp_path: Path
     words, plain = (with_backbone(tmp_path / name, aspects=aspects) for name, aspects in _READ.items())
     opened = open_backbone(words)
     assert opened.query_aspects == ("words",)
-    scorer = make_scorer(words, opened, make_kernels(words, opened), DefaultsCount())
+    scorer = make_scorer(words, opened, make_kernels(words, opened), FeatureCounts())
     scorer.warm_up(["a"])
     rows = {query: scorer.score(request, 1.0).impression.array("x") for query, request in asked.items()}
     assert not np.array_equal(rows["war films"], rows[None])
     assert "war" not in repr(scorer.score(asked["war films"], 1.0).impression), "a query stands in no record"
     other = open_backbone(plain)
-    refusing = make_scorer(plain, other, make_kernels(plain, other), DefaultsCount())
+    refusing = make_scorer(plain, other, make_kernels(plain, other), FeatureCounts())
     refusing.score(asked[None], 1.0)
     with pytest.raises(RequestRefused, match="reads no query"):
         refusing.score(asked["love"], 1.0)
@@ -167,7 +168,7 @@ def test_the_scorer_ranks_searches_by_relevance_as_configured_or_refuses_to_star
         for one in (made, plain)
     )
     opened = open_backbone(made)
-    scorer = make_scorer(made, opened, make_kernels(made, opened), DefaultsCount())
+    scorer = make_scorer(made, opened, make_kernels(made, opened), FeatureCounts())
     home = DomainFacets("home", "unknown", "night")
     for item in scorer.score(ScoreRequest("u", ["a", "b"], home, query="war films"), 1.0).response.scores:
         assert isinstance(item.ctr, float) and isinstance(item.relevance, float)
@@ -176,7 +177,7 @@ def test_the_scorer_ranks_searches_by_relevance_as_configured_or_refuses_to_star
     with pytest.raises(
         BackboneRefused, match=r"scorer\.relevance_weight is 0\.5, but the backbone predicts no relevance"
     ):
-        make_scorer(plain, other, make_kernels(plain, other), DefaultsCount())
+        make_scorer(plain, other, make_kernels(plain, other), FeatureCounts())
 
 
 def test_a_configuration_of_other_query_aspects_is_refused_by_its_key(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def serving() -> Dashboard:
         "driftline-serving",
         "Driftline: serving",
         "Latency, outcomes, access, features and kernels of the scorers.",
-        [PanelRow("", _numbers()), _requests(), _access(), _kernels()],
+        [PanelRow("", _numbers()), _requests(), _features(), _access(), _kernels()],
         [marks.ANNOUNCED, marks.DECISIONS],
     )
 
@@ -65,14 +65,12 @@ def _requests() -> PanelRow:
                 "s",
                 Query("driftline:score_seconds:p50", "p50"),
                 Query("driftline:score_seconds:p99", "p99"),
-                width=6,
             ),
             line(
                 "Requests by outcome",
                 "Scoring requests per second. Refused and aborted ones are their callers' fault.",
                 "reqps",
                 Query("sum by (outcome) (rate(driftline_score_requests_total[1m]))", "{{outcome}}"),
-                width=6,
             ),
             line(
                 "Candidates per request",
@@ -80,14 +78,32 @@ def _requests() -> PanelRow:
                 "none",
                 Query(quantile.format("0.5"), "p50"),
                 Query(quantile.format("0.99"), "p99"),
-                width=6,
+            ),
+        ],
+    )
+
+
+def _features() -> PanelRow:
+    return PanelRow(
+        "Features",
+        [
+            line(
+                "Found in the feature store",
+                "Share of the rows that were read and found, by view. Profiles that a scorer has cached are not read.",
+                "percentunit",
+                Query("driftline:feature_found_ratio:rate10m", "{{view}}"),
+            ),
+            line(
+                "Fields with a value",
+                "Share of the profiles that were read in which a field has a value.",
+                "percentunit",
+                Query("driftline:feature_filled_ratio:rate10m", "{{view}} {{field}}"),
             ),
             line(
                 "Served by defaults",
                 "Entities or values per second without a usable value in the feature store: missing, or too old.",
                 "ops",
                 Query("sum by (view, reason) (rate(driftline_feature_defaults_total[1m]))", "{{view}} {{reason}}"),
-                width=6,
             ),
         ],
     )

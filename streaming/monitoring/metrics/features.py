@@ -1,4 +1,4 @@
-"""Metrics of the feature store: pushes of live rows, and values served by defaults."""
+"""Metrics of the feature store: pushes of live rows, what reads found, and values served by defaults."""
 
 from __future__ import annotations
 
@@ -15,4 +15,14 @@ FEATURE_DEFAULTS = Counter(
     "Entities or values served by defaults, by view and reason: missing, stale, undeclared, bad_value, unknown_value, "
     "cut_value.",
     ["view", "reason"],
+)
+FEATURE_FOUND = Counter(
+    "driftline_feature_found_total",
+    "Entities read from the feature store and found, by view; a profile that a scorer has cached is not read.",
+    ["view"],
+)
+FEATURE_FILLED = Counter(
+    "driftline_feature_filled_total",
+    "Profiles read from the feature store in which a declared field has a value, by view and field.",
+    ["view", "field"],
 )

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
 from model.encoding.spelling import FieldValue
+from tests.features.conftest import Counting, Counts
 from tests.redis_server import redis_server
 
-Counts = Counter[tuple[str, str]]
 Make = Callable[..., FeatureStore]
 
 
@@ -39,10 +38,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, counts: Counts, text_en
     def build(**changes: Any) -> FeatureStore:
         config = FeatureConfig.model_validate({**keys, "project": tmp_path.name, **changes})
 
-        def count(view: str, reason: str, number: int) -> None:
-            counts[view, reason] += number
-
-        return FeatureStore(config, tmp_path, count, text=text_encoder)
+        return FeatureStore(config, tmp_path, Counting(counts), text=text_encoder)
 
     return build
 
@@ -83,7 +79,7 @@ def test_rows_are_returned_in_key_order_and_missing_rows_are_counted(store: Feat
     store.push_live([row(f"i{n}", n) for n in range(5)])
     stored = store.read_live("item", ["i3", "nothing", "i0", "i3"], now=101.0)
     assert [one and float(one.values[0]) for one in stored] == [3.0, None, 0.0, 3.0]
-    assert counts == {("live_item", "missing"): 1}
+    assert counts == {("live_item", "missing"): 1, ("live_item", "found"): 3}
     assert store.read_users(["nobody"]) == [None]
     assert store.read_items(["nothing"]) == [None]
     assert counts["user_profile", "missing"] == 1
@@ -116,7 +112,7 @@ def test_a_stale_live_row_counts_as_missing_under_its_own_reason(make: Make, cou
     store.push_live([row("old", 1.0, updated_at=100.0), row("new", 2.0, updated_at=130.0)])
     stored = store.read_live("item", ["old", "new", "none"], now=160.0)
     assert [one is not None for one in stored] == [False, True, False]
-    assert counts == {("live_item", "stale"): 1, ("live_item", "missing"): 1}
+    assert counts == {("live_item", "stale"): 1, ("live_item", "missing"): 1, ("live_item", "found"): 1}
 
 
 def test_a_stale_profile_counts_as_missing_where_an_age_is_set(make: Make, counts: Counts) -> None:
@@ -125,7 +121,27 @@ def test_a_stale_profile_counts_as_missing_where_an_age_is_set(make: Make, count
     store.write_users([UserProfile("old", 0.0, {"gender": "M"}), UserProfile("new", 95.0, {"gender": "M"})])
     stored = store.read_users(["old", "new"], now=100.0)
     assert [one is not None for one in stored] == [False, True]
-    assert counts == {("user_profile", "stale"): 1}
+    assert counts == {("user_profile", "stale"): 1, ("user_profile", "found"): 1, ("user_profile", "gender"): 1}
+
+
+def test_found_profiles_are_counted_with_those_of_their_fields_that_have_a_value(
+    store: FeatureStore, counts: Counts
+) -> None:
+    store.write_users([UserProfile("whole", 1.0, {"age": 30.0, "gender": "F"}), UserProfile("empty", 1.0, {})])
+    store.write_items([ItemProfile("i", 1.0, "a film", {"year": 1990.0})])
+    counts.clear()
+    store.read_users(["whole", "empty", "nobody"])
+    store.read_items(["i", "nothing"])
+    assert counts == {
+        ("user_profile", "found"): 2,
+        ("user_profile", "missing"): 1,
+        ("user_profile", "age"): 1,
+        ("user_profile", "gender"): 1,
+        ("item_profile", "found"): 1,
+        ("item_profile", "missing"): 1,
+        ("item_profile", "year"): 1,
+        ("item_text", "found"): 1,
+    }, "a text vector is missing only where the item was found"
 
 
 def test_a_tombstone_makes_the_row_missing_until_it_is_written_again(store: FeatureStore) -> None:

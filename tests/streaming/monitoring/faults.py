@@ -82,6 +82,14 @@ HEALTHY = {
     'driftline_score_seconds_bucket{le="+Inf"}': rising(60),
     'driftline_score_shift{group="main",arm="live"}': steady(0.05),
     "driftline_feature_push_failed_total": steady(0),
+    'driftline_feature_found_total{view="user_profile"}': rising(60),
+    'driftline_feature_found_total{view="item_profile"}': rising(6_000),
+    'driftline_feature_found_total{view="live_user"}': rising(60),
+    'driftline_feature_defaults_total{view="user_profile",reason="missing"}': rising(15),
+    'driftline_feature_defaults_total{view="live_user",reason="missing"}': rising(240),
+    'driftline_feature_defaults_total{view="item_profile",reason="unknown_value"}': rising(9_000),
+    'driftline_feature_filled_total{view="user_profile",field="age"}': rising(45),
+    'driftline_feature_filled_total{view="item_profile",field="year"}': rising(5_900),
 }
 """A run as it should be, sample by minute; many clients hang up and are refused, which is nobody's alarm."""
 
@@ -204,6 +212,34 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault({f'driftline_examples_joined_total{{{MAIN},label="click"}}': then("0+120", f"{120 * FAULT_AT}+600")}),
     ),
     "DriftlineFeaturePushFails": (Fault({"driftline_feature_push_failed_total": then("0+0", "0+60")}),),
+    "DriftlineFeaturesMissing": (
+        # half of the profiles are lost
+        Fault(
+            {
+                'driftline_feature_found_total{view="user_profile"}': then("0+60", f"{60 * FAULT_AT}+30"),
+                'driftline_feature_defaults_total{view="user_profile",reason="missing"}': then("0+15", "450+45"),
+            }
+        ),
+        # all are, and none was ever missing before
+        Fault(
+            {
+                'driftline_feature_found_total{view="item_profile"}': then("0+6000", f"{6_000 * FAULT_AT}+0"),
+                'driftline_feature_defaults_total{view="item_profile",reason="missing"}': then("_", "0+6000"),
+            }
+        ),
+        # they are too old
+        Fault(
+            {
+                'driftline_feature_found_total{view="live_user"}': then("0+60", f"{60 * FAULT_AT}+0"),
+                'driftline_feature_defaults_total{view="live_user",reason="stale"}': then("_", "0+60"),
+            }
+        ),
+    ),
+    "DriftlineFieldEmpty": (
+        Fault({'driftline_feature_filled_total{view="user_profile",field="age"}': then("0+45", f"{45 * FAULT_AT}+0")}),
+        # the scorer was started again after the loss: it has no series of the field
+        Fault({'driftline_feature_filled_total{view="item_profile",field="year"}': then("0+5900", "_")}),
+    ),
     "DriftlineLag": (
         Fault({'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': then("10", "60000")}),
         Fault({'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': then("10", "60000")}),

@@ -29,8 +29,11 @@ Faults = tuple[Prometheus, Mapping[tuple[str, int], float]]
 
 
 def written_out(expr: str) -> str:
-    """With every recorded name replaced by its expression: the past need not have been recorded."""
-    for record, own in recorded().items():
+    """With every recorded name replaced by its expression, because the past need not have been recorded.
+
+    The last first: a rule may read those before it.
+    """
+    for record, own in reversed(recorded().items()):
         expr = re.sub(rf"{record}\[(\w+)\]", lambda found, own=own: f"({own})[{found[1]}:1m]", expr)  # type: ignore[misc]
         expr = re.sub(rf"{record}(?![\w:])", lambda _, own=own: f"({own})", expr)  # type: ignore[misc]
     return expr

@@ -16,6 +16,8 @@ import pytest
 import torch
 from kafka import TopicPartition
 
+from features.profiles import UserProfile
+from features.store.feature_store import FeatureStore
 from local.demo.settings import child_environment, free_ports, write_config
 from model.backbone.checkpoint import BackboneRefused, save_backbone
 from model.backbone.foundation import FoundationBackbone
@@ -29,7 +31,8 @@ from streaming.events import ServedImpression, decode_traffic
 from streaming.scorer.run import ScorerPortTakenError, listen, run_scorer
 from tests.streaming.small_start import save_start
 
-ASK = {"user_id": "nobody", "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "night"}, "top_k": 2}
+USER = "somebody"
+ASK = {"user_id": USER, "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "night"}, "top_k": 2}
 
 
 def _save_small_backbone(config: Config) -> str:
@@ -75,13 +78,14 @@ def test_a_scorer_becomes_ready_scores_and_delivers_its_impressions_before_it_en
     port, metrics_port = free_ports(2)
     config = _on_port(stream_config, port, metrics_port)
     fingerprint = _save_small_backbone(config)
+    _write_profile(config, USER)
     with _serving(config) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         while not _ready(client):
             assert process.poll() is None, (config.run_dir / "serve.log").read_text()
             time.sleep(0.1)
         answer = client.post("/v1/score", json=ASK)
         assert answer.status_code == 200, answer.text
-        defaults = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False).text
+        metrics = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False).text
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, (config.run_dir / "serve.log").read_text()
     with make_consumer(config.kafka) as consumer:
@@ -90,7 +94,16 @@ def test_a_scorer_becomes_ready_scores_and_delivers_its_impressions_before_it_en
         impression = next(record for record in records if isinstance(record, ServedImpression))
     assert impression.fingerprint == fingerprint
     assert impression.items == [score["item_id"] for score in answer.json()["scores"]]
-    assert 'driftline_feature_defaults_total{reason="missing",view="user_profile"} 1.0' in defaults
+    missing = 'driftline_feature_defaults_total{reason="missing",view="item_profile"} 3.0'
+    assert missing in metrics, "the warm-up's made-up items must not count"
+    assert 'driftline_feature_found_total{view="user_profile"} 1.0' in metrics
+    assert 'driftline_feature_filled_total{field="age",view="user_profile"} 1.0' in metrics
+
+
+def _write_profile(config: Config, user_id: str) -> None:
+    store = FeatureStore(config.features, config.run_dir)
+    store.apply()
+    store.write_users([UserProfile(user_id, 1.0, {"age": 30.0})])
 
 
 def _ready(client: httpx.Client) -> bool:
