@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.config import FeatureConfig
-from features.live.layout import KEY_SEPARATOR, Kind, LiveRow
+from features.live.layout import KEY_SEPARATOR, OVERALL, Kind, LiveRow
 from features.live.tasks import click_kind, of_conversions
 from features.profiles import ItemLike, UserLike
 from features.store import codec
@@ -154,6 +154,13 @@ class FeatureStore:
             rows.append(row)
         self._count_read(live_view(kind), rows, stale=stale)
         return rows
+
+    def holds_live(self, scope: str = "") -> bool:
+        """Whether the row of all traffic of a scope is there, which every push of new examples writes.
+
+        Nothing is counted. Raises StoreUnavailableError.
+        """
+        return self.online.read(live_view("domain"), [_scoped(scope, OVERALL)])[0] is not None
 
     def _read_profiles(self, view: str, ids: Sequence[str], now: float | None) -> list[codec.Values | None]:
         rows = self.online.read(view, ids)

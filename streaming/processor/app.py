@@ -8,14 +8,13 @@ import functools
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Literal
 
 import faust
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
-from features.live.features import LiveRow
 from streaming.backbone import OpenedBackbone
 from streaming.clients import faust_broker_credentials, faust_brokers
 from streaming.config import Config
@@ -23,7 +22,7 @@ from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.monitoring import metrics
 from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.fetches import FetchConsumer
-from streaming.processor.live_pusher import LivePusher
+from streaming.processor.live_pusher import LivePusher, LiveRowStore
 from streaming.processor.owned_group import GroupLoader, OwnedGroup, RecoveryGapError
 
 log = logging.getLogger(__name__)
@@ -54,17 +53,17 @@ class Processor:
         self,
         config: Config,
         opened: OpenedBackbone,
-        push: Callable[[Sequence[LiveRow], str], object],
+        store: LiveRowStore,
         supervisor: TaskSupervisor,
     ) -> None:
-        """`push` writes the live rows of a scope to the feature store."""
+        """`store` takes the live rows of the groups."""
         self._config = config
         self._supervisor = supervisor
         self._groups: dict[int, asyncio.Task[OwnedGroup]] = {}
         self._lost: dict[str, str] = {}
         self._start: Literal["unassigned", "taking over", "done"] = "unassigned"
         self._closing: set[asyncio.Task[None]] = set()
-        self.pusher = LivePusher(push, config.processor.push_interval_s)
+        self.pusher = LivePusher(store, config.processor.push_interval_s)
         self._loader = GroupLoader(config, opened, self.pusher, supervisor)
         # Faust makes a folder for its tables, by default in the working directory; there are no tables here.
         self._scratch = tempfile.TemporaryDirectory(prefix="driftline-faust-")

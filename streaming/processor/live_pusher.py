@@ -1,13 +1,20 @@
-"""Pushes changed live rows to the feature store in micro-batches, only the newest row of each key."""
+"""Pushes changed live rows to the feature store in micro-batches, only the newest row of each key.
+
+A store that has lost its rows (a Redis without persistence that was restarted, a flushed database) is noticed before
+the next push, because the row of all traffic, which every push of new examples writes, is missing. The owner of the
+group then pushes all its rows again.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from features.live.features import LiveRow
+from features.live.layout import OVERALL
 from streaming.monitoring import metrics
 
 log = logging.getLogger(__name__)
@@ -16,17 +23,30 @@ _SHARE = 0.2
 """Largest share of time spent pushing. Under load, newer rows replace waiting ones, so fewer are pushed."""
 
 
+class LiveRowStore(Protocol):
+    """The part of a feature store that the pusher uses; all methods may raise an error of the store."""
+
+    def push_live(self, rows: Sequence[LiveRow], scope: str) -> object:
+        """Writes rows of a scope, which is the group."""
+
+    def holds_live(self, scope: str) -> bool:
+        """Whether the row of all traffic of a scope is there."""
+
+
 class LivePusher:
     """Pushes the rows of all groups of a process. A failed push is kept and retried, so no row is lost."""
 
-    def __init__(self, push: Callable[[Sequence[LiveRow], str], object], interval_s: float) -> None:
-        """`push` takes rows and their scope, which is the group."""
-        self._push = push
+    def __init__(self, store: LiveRowStore, interval_s: float) -> None:
+        self._store = store
         self._interval_s = interval_s
         self._rows: dict[tuple[str, str, str], LiveRow] = {}
         self._beginning: set[str] = set()
         self._dropped: set[str] = set()
         """Groups that were given up since the present push began."""
+        self._stored: set[str] = set()
+        """Groups whose row of all traffic was pushed, so that it must be in the store."""
+        self._lost: set[str] = set()
+        """Groups whose rows the store has lost, until `take_lost`."""
         self._lock = threading.Lock()
         self._pushing = threading.Lock()
         self._wake = threading.Event()
@@ -50,7 +70,8 @@ class LivePusher:
         (decision 0024)."""
         with self._lock:
             self._dropped.add(scope)
-            self._beginning.discard(scope)
+            for scopes in (self._beginning, self._stored, self._lost):
+                scopes.discard(scope)
             self._rows = _without(self._rows, {scope})
         with self._pushing:
             pass
@@ -60,6 +81,13 @@ class LivePusher:
         """Groups whose loaded rows are not in the feature store yet."""
         with self._lock:
             return sorted(self._beginning)
+
+    def take_lost(self, scope: str) -> bool:
+        """Whether the store has lost the rows of a group since the last call; the caller then adds all of them."""
+        with self._lock:
+            lost = scope in self._lost
+            self._lost.discard(scope)
+        return lost
 
     def check(self) -> str | None:
         """For `/healthz`: why the last push failed, or None."""
@@ -107,7 +135,21 @@ class LivePusher:
             for scope in sorted({key[0] for key in rows}):
                 if scope in self._dropped:
                     continue
-                self._push([row for key, row in rows.items() if key[0] == scope], scope)
+                self._notice_loss(scope)
+                self._store.push_live([row for key, row in rows.items() if key[0] == scope], scope)
+                with self._lock:
+                    if (scope, "domain", OVERALL) in rows and scope not in self._dropped:
+                        self._stored.add(scope)
+
+    def _notice_loss(self, scope: str) -> None:
+        if scope not in self._stored or self._store.holds_live(scope):
+            return
+        metrics.features.FEATURE_ROWS_LOST.labels(group=scope).inc()
+        log.error("the feature store has lost the live rows of group %s: all are pushed again", scope)
+        with self._lock:
+            self._stored.discard(scope)
+            if scope not in self._dropped:
+                self._lost.add(scope)
 
     def stop(self) -> None:
         """Makes `run` end soon; call `flush` afterwards for rows that still wait."""

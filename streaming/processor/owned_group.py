@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from features.live.features import LiveFeatures
@@ -170,10 +171,16 @@ class GroupLoader:
             status_seconds=self._config.processor.status_seconds,
             status=lambda: observed.status(machine, time.time()),
             on_learned=observed.learned,
-            on_rows=lambda rows: self._pusher.add(group, rows),
+            on_rows=lambda rows: self._push(machine, rows),
             on_cut=lambda waiting: observed.summarise(machine, waiting),
             on_failure=lambda error: self._supervisor.failed(f"learner-{group}", error),
         )
+
+    def _push(self, machine: GroupMachine, changed: Sequence[LiveRow]) -> None:
+        """Pushes the changed rows, and all of them if the store has lost them; runs on the learning thread."""
+        self._pusher.add(machine.group, changed)
+        if self._pusher.take_lost(machine.group):
+            self._pusher.add(machine.group, machine.rows())
 
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:
         group = machine.group

@@ -37,5 +37,5 @@ def run_processor(config: Config) -> int:
     opened = open_backbone(config)
     for group in config.groups:  # any group may be assigned, and a fault is better found now than then
         first_rows(config, opened, group.name)
-    processor = Processor(config, opened, store.push_live, supervisor)
+    processor = Processor(config, opened, store, supervisor)
     return run_until_stopped(config, processor, supervisor)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
+from features.store.feature_store import FeatureStore
 from local.watchdog import Watchdog
 from streaming.config import Config
 from tests.chaos import skewed_clock
@@ -46,6 +48,31 @@ def test_a_slow_feature_store_loses_no_label(stack: Stack, sizes: Sizes, tell: T
         time.sleep(0.01)
     stack.answered(driver, 20)
     tell(f"Redis answered every {SLOW_S} s for {sizes.away_s:.0f} s", check_all(stack.config, driver.stop()))
+
+
+def test_a_feature_store_that_lost_everything_gets_the_live_rows_back_without_a_restart(
+    stack: Stack, tell: Tell
+) -> None:
+    driver, lives = stack.drive(seed=19), stack.lives()
+    stack.answered(driver, 30)
+    store = FeatureStore(stack.config.features, stack.config.run_dir)
+
+    def live_users() -> set[str]:
+        """Users with a live row, in either group."""
+        scopes = [group.name for group in stack.config.groups]
+        rows = [store.read_live("user", driver.users, time.time(), scope) for scope in scopes]
+        return {user for found in rows for user, row in zip(driver.users, found, strict=True) if row is not None}
+
+    before = live_users()
+    assert before
+    with redis.Redis.from_url(f"redis://{stack.config.features.redis}") as client:
+        client.flushall()
+    stack.wait_until(lambda: live_users() >= before, "the live rows of all users are back", seconds=60)
+    lost = stack.metrics("processor-1").total("driftline_feature_rows_lost_total")
+    truth = driver.stop()
+    assert stack.lives() == lives
+    assert lost >= 1
+    tell(f"Redis lost everything; the rows of {len(before)} users came back", check_all(stack.config, truth))
 
 
 def test_a_full_broker_disk_loses_no_acknowledged_record(stack: Stack, tell: Tell) -> None:

@@ -253,14 +253,15 @@ def _lost() -> PanelRow:
             ),
             line(
                 "Failures",
-                "Failed transactions and pushes, impressions not logged, background tasks that died: all should be "
-                "zero.",
+                "Failed transactions and pushes, live rows that the store lost, impressions not logged, background "
+                "tasks that died: all should be zero.",
                 "none",
                 Query(
                     'sum by (group, reason) (driftline_commits_failed_total{group=~"$group"})',
                     "{{group}} commit {{reason}}",
                 ),
                 Query("sum(driftline_feature_push_failed_total)", "push"),
+                Query('sum by (group) (driftline_feature_rows_lost_total{group=~"$group"})', "rows lost, {{group}}"),
                 Query("sum by (reason) (driftline_impressions_lost_total)", "impression {{reason}}"),
                 Query("sum by (task) (driftline_task_failures_total)", "task {{task}}"),
                 Query(

@@ -10,6 +10,11 @@ FEATURE_PUSH_SECONDS = Histogram(
     "driftline_feature_push_seconds", "Time of one push of live features, seconds.", buckets=FAST
 )
 FEATURE_PUSH_FAILED = Counter("driftline_feature_push_failed_total", "Pushes of live features that failed.")
+FEATURE_ROWS_LOST = Counter(
+    "driftline_feature_rows_lost_total",
+    "Times that the feature store had lost the live rows of a group; the processor then pushed all of them again.",
+    ["group"],
+)
 FEATURE_DEFAULTS = Counter(
     "driftline_feature_defaults_total",
     "Entities or values served by defaults, by view and reason: missing, stale, undeclared, bad_value, unknown_value, "

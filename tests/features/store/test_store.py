@@ -16,7 +16,7 @@ import redis
 from pydantic import ValidationError
 
 from features.config import FeatureConfig
-from features.live.layout import Kind, LiveRow
+from features.live.layout import OVERALL, Kind, LiveRow
 from features.profiles import ItemProfile, UserProfile
 from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
@@ -142,6 +142,14 @@ def test_found_profiles_are_counted_with_those_of_their_fields_that_have_a_value
         ("item_profile", "year"): 1,
         ("item_text", "found"): 1,
     }, "a text vector is missing only where the item was found"
+
+
+def test_a_scope_is_held_while_the_row_of_all_its_traffic_is_there(store: FeatureStore, counts: Counts) -> None:
+    assert not store.holds_live("main")
+    store.push_live([row(OVERALL, 1.0, kind="domain", updated_at=0.0)], "main")
+    assert store.holds_live("main")
+    assert not store.holds_live("other")
+    assert not counts
 
 
 def test_a_tombstone_makes_the_row_missing_until_it_is_written_again(store: FeatureStore) -> None:

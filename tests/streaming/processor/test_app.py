@@ -13,7 +13,7 @@ from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor import app
 from streaming.processor.app import Processor
 from streaming.processor.owned_group import OwnedGroup
-from tests.streaming.processor.tiny_processor import OPENED, nowhere
+from tests.streaming.processor.tiny_processor import OPENED, NoStore
 
 CONFIG = Config()
 
@@ -32,7 +32,7 @@ async def _owning(processor: Processor, partition: int) -> None:
 
 
 async def test_health_reports_unread_feedback_while_a_group_could_not_be_taken_over() -> None:
-    processor = Processor(CONFIG, OPENED, nowhere, TaskSupervisor())
+    processor = Processor(CONFIG, OPENED, NoStore(), TaskSupervisor())
     processor._groups[0] = asyncio.create_task(_failed())
     await asyncio.wait([processor._groups[0]])
     assert processor.check_feedback() is None
@@ -45,7 +45,7 @@ async def test_groups_are_released_concurrently(monkeypatch: pytest.MonkeyPatch)
         await both.wait()
 
     monkeypatch.setattr(Processor, "_give_up", waits_for_the_other)
-    processor = Processor(CONFIG, OPENED, nowhere, TaskSupervisor())
+    processor = Processor(CONFIG, OPENED, NoStore(), TaskSupervisor())
     for partition in (0, 1):
         await _owning(processor, partition)
     await asyncio.wait_for(processor._release({0, 1}), 60)
@@ -61,7 +61,7 @@ async def test_a_rebalance_does_not_wait_forever_for_a_hanging_group(monkeypatch
 
     monkeypatch.setattr(Processor, "_give_up", hangs)
     monkeypatch.setattr(app, "_RELEASE_S", 0.01)
-    processor = Processor(CONFIG, OPENED, nowhere, TaskSupervisor())
+    processor = Processor(CONFIG, OPENED, NoStore(), TaskSupervisor())
     await _owning(processor, 0)
     await processor._release({0})
     assert not ended.is_set()
@@ -86,7 +86,7 @@ async def test_a_group_fenced_during_release_does_not_affect_the_next_assignment
         abandoned.append(owned)
 
     monkeypatch.setattr(Processor, "_abandon", abandons)
-    processor, old, new = Processor(CONFIG, OPENED, nowhere, TaskSupervisor()), _Owned(), _Owned()
+    processor, old, new = Processor(CONFIG, OPENED, NoStore(), TaskSupervisor()), _Owned(), _Owned()
     fenced = OwnershipLostError("another processor has it")
     processor._lose(0, old, fenced)  # type: ignore[arg-type] # given up
     processor._groups[0] = asyncio.create_task(_loaded(new))

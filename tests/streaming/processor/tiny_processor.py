@@ -43,10 +43,15 @@ STORE_AWAY = Path("the-store-is-away")
 """While a file of this name lies in the working folder, pushes fail."""
 
 
-def nowhere(rows: Sequence[LiveRow], scope: str) -> None:
-    """Pushes nothing: these tests have no feature store."""
-    if STORE_AWAY.exists():
-        raise ConnectionError("the store is away")
+class NoStore:
+    """Keeps nothing: these tests have no feature store."""
+
+    def push_live(self, rows: Sequence[LiveRow], scope: str) -> None:
+        if STORE_AWAY.exists():
+            raise ConnectionError("the store is away")
+
+    def holds_live(self, scope: str) -> bool:
+        return True
 
 
 def start(file: Path, environment: Mapping[str, str], working: Path, output: Path) -> BaseProcess:
@@ -79,4 +84,4 @@ def main(file: Path) -> int:
     wait_for_broker(config.kafka, logging.getLogger("tiny"))
     ensure_topics(config)
     supervisor = TaskSupervisor()
-    return run_until_stopped(config, Processor(config, OPENED, nowhere, supervisor), supervisor)
+    return run_until_stopped(config, Processor(config, OPENED, NoStore(), supervisor), supervisor)
