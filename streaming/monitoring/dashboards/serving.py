@@ -101,7 +101,8 @@ def _features() -> PanelRow:
             ),
             line(
                 "Served by defaults",
-                "Entities or values per second without a usable value in the feature store: missing, or too old.",
+                "Entities or values per second replaced by defaults: missing, too old, not declared, or outside the "
+                "vocabulary.",
                 "ops",
                 Query("sum by (view, reason) (rate(driftline_feature_defaults_total[1m]))", "{{view}} {{reason}}"),
             ),

@@ -88,6 +88,7 @@ HEALTHY = {
     'driftline_feature_defaults_total{view="user_profile",reason="missing"}': rising(15),
     'driftline_feature_defaults_total{view="live_user",reason="missing"}': rising(240),
     'driftline_feature_defaults_total{view="item_profile",reason="unknown_value"}': rising(9_000),
+    'driftline_feature_defaults_total{view="domain",reason="undeclared"}': rising(1),
     'driftline_feature_filled_total{view="user_profile",field="age"}': rising(45),
     'driftline_feature_filled_total{view="item_profile",field="year"}': rising(5_900),
 }
@@ -239,6 +240,28 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault({'driftline_feature_filled_total{view="user_profile",field="age"}': then("0+45", f"{45 * FAULT_AT}+0")}),
         # the scorer was started again after the loss: it has no series of the field
         Fault({'driftline_feature_filled_total{view="item_profile",field="year"}': then("0+5900", "_")}),
+    ),
+    "DriftlineValuesUnknown": (
+        Fault(
+            {
+                'driftline_feature_defaults_total{view="item_profile",reason="unknown_value"}': then(
+                    "0+9000", f"{9_000 * FAULT_AT}+60000"
+                )
+            }
+        ),
+        # there was none before
+        Fault({'driftline_feature_defaults_total{view="user_profile",reason="unknown_value"}': then("_", "0+60")}),
+    ),
+    "DriftlineDomainUndeclared": (
+        Fault({'driftline_feature_defaults_total{view="domain",reason="undeclared"}': then("_", "0+6")}),
+        # shown by other systems
+        Fault(
+            {
+                'driftline_feature_defaults_total{view="domain",reason="undeclared"}': then("_", "0+6"),
+                'driftline_events_ingested_total{event="impression"}': rising(60),
+            },
+            gone=("driftline_score_requests_total",),
+        ),
     ),
     "DriftlineLag": (
         Fault({'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': then("10", "60000")}),
