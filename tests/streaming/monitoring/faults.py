@@ -61,7 +61,7 @@ HEALTHY = {
     'driftline_watermark_timestamp_seconds{group="main"}': rising(60),
     'driftline_join_dropped_total{group="main",reason="orphan_feedback"}': rising(1),
     'driftline_join_dropped_total{group="main",reason="duplicate"}': rising(1),
-    'driftline_kernels_taken_total{group="main"}': rising(60),
+    'driftline_kernels_taken_total{job="scorer",instance="s",group="main"}': rising(60),
     'driftline_kernel_pinned{group="main"}': steady(0),
     'driftline_kernel_frozen{group="main"}': steady(0),
     'driftline_learning_stopped{group="main"}': steady(0),
@@ -161,6 +161,19 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         ),
         # no kernel was ever taken: there is no freshness to ask
         Fault({}, gone=("driftline_freshness_seconds_bucket", "driftline_kernels_taken_total")),
+    ),
+    "DriftlineScorerBehind": (
+        # one of two stands still
+        Fault(
+            {
+                'up{job="scorer",instance="s2"}': steady(1),
+                'driftline_kernels_taken_total{job="scorer",instance="s2",group="main"}': then(
+                    "0+60", f"{60 * FAULT_AT}+0"
+                ),
+            }
+        ),
+        # one has never taken a kernel
+        Fault({'up{job="scorer",instance="s2"}': then("_", "1")}),
     ),
     "DriftlineLearningStopped": (
         # the join stands still: what it hands on and what is learned stop together
