@@ -27,7 +27,7 @@ class Change:
     before: list[float]
     """Offset and slope of the expectation before the change."""
     after: list[float]
-    """Offset and slope that the announcement put in their place. The expectation moves on; these stay."""
+    """Offset and slope that the announcement put in their place, for `against`; unlike the expectation these stay."""
     nats: float
     """Evidence at the announcement."""
     examples: float = 0.0

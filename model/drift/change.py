@@ -141,31 +141,33 @@ class ChangeTest:
     def _follow(self, lot: _Lot) -> None:
         """Updates all changes with a lot of examples, as one array operation over the changes."""
         inside = [np.flatnonzero(row) for row in lot.member]
-        followed = [(n, change) for n, one in enumerate(self.changes) for change in one if len(inside[n])]
+        followed = [(n, change) for n, changes in enumerate(self.changes) for change in changes if len(inside[n])]
         if not followed:
             return
-        rows = [inside[stratum] for stratum, _ in followed]
-        counts, row = [len(one) for one in rows], np.concatenate(rows)
-        stratum = np.repeat([n for n, _ in followed], counts)
-        y, z, loss, weight = lot.label[row], lot.z[row], lot.loss[row], lot.member[stratum, row]
-
-        def under(thetas: Sequence[Sequence[float]]) -> Doubles:
-            """Logits under another offset and slope of each change's stratum, `(rows,)`."""
-            shift = np.array(thetas) - self._expectation.theta[[n for n, _ in followed]]
-            return lot.logit[row] + self._expectation.correction(np.repeat(shift, counts, axis=0).T, z)
-
-        old = under([change.before for _, change in followed])
+        strata, rows = [n for n, _ in followed], [inside[n] for n, _ in followed]
+        counts, row = [len(indices) for indices in rows], np.concatenate(rows)
+        y, loss, weight = lot.label[row], lot.loss[row], lot.member[np.repeat(strata, counts), row]
+        old = self._logits_under([change.before for _, change in followed], strata, rows, lot)
         old_loss = log_losses(old, y)
-        ratio, against = loss - old_loss, log_losses(under([change.after for _, change in followed]), y) - old_loss
-        left = log_losses(lot.live, lot.label)[row] - loss
+        ratio, left = loss - old_loss, log_losses(lot.live, lot.label)[row] - loss
         fits = log_ratios(y, probability(old), self._mean / self._count)
         starts = np.cumsum([0, *counts[:-1]])
         sums = np.add.reduceat(np.vstack([np.ones_like(ratio), ratio, left, fits]) * weight, starts, axis=1)
-        for one, (n, change) in enumerate(followed):
-            change.take(sums[:, one], newest=change is self.changes[n][-1])
+        for at, (n, change) in enumerate(followed):
+            change.take(sums[:, at], newest=change is self.changes[n][-1])
             if change.against:
-                part = slice(starts[one], starts[one] + counts[one])
-                change.against = (np.asarray(change.against) + lot.member[:, rows[one]] @ against[part]).tolist()
+                part = slice(starts[at], starts[at] + counts[at])
+                announced = self._logits_under([change.after], [n], [rows[at]], lot)
+                against = log_losses(announced, y[part]) - old_loss[part]
+                change.against = (np.asarray(change.against) + lot.member[:, rows[at]] @ against).tolist()
+
+    def _logits_under(
+        self, thetas: Sequence[Sequence[float]], strata: Sequence[int], rows: Sequence[NDArray[np.int64]], lot: _Lot
+    ) -> Doubles:
+        """Logits if each of `strata` had the offset and slope of `thetas`, for its `rows`, one after the other."""
+        row, counts = np.concatenate(rows), [len(indices) for indices in rows]
+        shift = np.array(thetas) - self._expectation.theta[[*strata]]
+        return lot.logit[row] + self._expectation.correction(np.repeat(shift, counts, axis=0).T, lot.z[row])
 
     def _reconsider(self, stratum: int, changes: list[Change], time: float) -> None:
         for change in list(changes):
@@ -267,7 +269,9 @@ class ChangeTest:
         return {
             "arrays": {name: getattr(self, name).tobytes() for name in _ARRAYS},
             "mean": [self._mean, self._count, self._before],
-            "changes": [[{**asdict(change), "cause": str(change.cause)} for change in one] for one in self.changes],
+            "changes": [
+                [{**asdict(change), "cause": str(change.cause)} for change in changes] for changes in self.changes
+            ],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -277,7 +281,8 @@ class ChangeTest:
             setattr(self, name, np.frombuffer(state["arrays"][name]).reshape(value.shape).copy())
         self._mean, self._count, self._before = (float(value) for value in state["mean"])
         self.changes = [
-            [Change(**{**change, "cause": Cause(change["cause"])}) for change in one] for one in state["changes"]
+            [Change(**{**change, "cause": Cause(change["cause"])}) for change in changes]
+            for changes in state["changes"]
         ]
 
 

@@ -116,6 +116,7 @@ class InteractionsReader:
 
     def _present_topic_id(self) -> UUID | None:
         """The topic's id in the consumer's metadata; None while there is no such topic, or for Kafka before 2.8."""
+        # kafka-python 3.0.12 gives it out publicly only by a request of an admin client, too much for every poll.
         found: UUID | None = self.consumer._cluster.topic_id(self._topic)
         return found
 

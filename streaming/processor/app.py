@@ -209,8 +209,7 @@ class Processor:
         return None
 
     async def _store_offset(self, partition: int, offset: int) -> None:
-        # Faust's own commit() writes only acknowledged offsets, and no record is acknowledged here.
-        await self.app.consumer._commit({TP(self._config.topics.traffic, partition): offset})
+        await self.app.consumer.store_offset(TP(self._config.topics.traffic, partition), offset)
 
     def _lose(self, partition: int, owned: OwnedGroup, error: OwnershipLostError) -> None:
         """Leaves a group that another processor has fenced before Kafka revoked it, until the next assignment

@@ -1,13 +1,16 @@
-"""A consumer for Faust that passes records on in whole fetches.
+"""A consumer for Faust that passes records on in whole fetches, and stores the offsets that it is given.
 
 Faust makes four tasks for each record, so that a rebalance can interrupt it, and passes it through a channel, an event
 and a stream. That takes more processor time than learning the record (docs/decisions/0144). Everything else stays
 Faust's: membership, rebalances, seeks after them, heartbeats.
+
+Faust has no public way to wait for a whole fetch or to commit an offset of a record that it has not acknowledged. The
+two private methods that do it are called here and nowhere else (faust-streaming 0.15.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import ConsumerRecord
@@ -17,6 +20,7 @@ from faust.types import TP
 Fetched = Sequence["ConsumerRecord[bytes, bytes]"]
 Take = Callable[[int, Fetched], Awaitable[None]]
 """Takes records of a partition in order; waits while there is no room for them."""
+_NO_RECORDS: tuple[tuple[TP, Any], ...] = ()
 
 
 class FetchConsumer(Consumer):  # type: ignore[misc]
@@ -26,21 +30,21 @@ class FetchConsumer(Consumer):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._take = take
 
-    async def _drain_messages(self, fetcher: Any) -> None:
-        while not (self.should_stop or fetcher.should_stop):
-            try:
-                records, active = await self._wait_next_records(timeout=1.0)
-            except self.consumer_stopped_errors:
-                if self.app.should_stop:
-                    return
-                raise
-            if not records:
-                continue
-            if not self.flow_active:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 -- Faust's signature
+        """Passes on what is fetched within `timeout` seconds; Faust itself gets no record from it."""
+        records, active = await self._wait_next_records(timeout)
+        if records and not self.should_stop:
+            if self.flow_active:
+                await self._take_all(records, active)
+            else:
                 # A rebalance has begun. It usually ends with this same seek; if it has nothing to seek, this one does.
                 await self.perform_seek()
-                continue
-            await self._take_all(records, active)
+        for record in _NO_RECORDS:  # makes this the generator that Faust iterates over
+            yield record
+
+    async def store_offset(self, tp: TP, offset: int) -> None:
+        """Commits `offset` to the broker; Faust's own `commit` writes only the offsets of acknowledged records."""
+        await self._commit({tp: offset})
 
     async def _take_all(self, records: Mapping[TP, Fetched], active: set[TP] | None) -> None:
         generation = self.app.consumer_generation_id

@@ -106,10 +106,10 @@ class GroupMetrics:
             metrics.join.JOIN_DROPPED.labels(group, reason).inc(self._new("dropped " + reason, count))
         for outcome, count in machine.late_clicks.items():
             metrics.join.LATE_CLICKS.labels(group, outcome).inc(self._new("late " + outcome, count))
-        for when, count in machine.converting.counts.items():
+        for when, count in machine.conversions.counts.items():
             metrics.join.CONVERSIONS.labels(group, when).inc(self._new("conversions " + when, count))
-        if machine.conversions is not None:
-            self._export_conversions(machine.conversions)
+        if machine.conversions.head is not None:
+            self._export_conversions(machine.conversions.head)
         metrics.join.AHEAD_OF_BROKER.labels(group).inc(self._new("ahead", join.ahead))
 
     def _export_conversions(self, head: ConversionHead) -> None:

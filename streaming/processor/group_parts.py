@@ -22,14 +22,15 @@ from streaming.config import JoinConfig
 from streaming.events.decisions import Decision
 from streaming.processor.batches import micro_batch, scored_examples
 from streaming.processor.conversion_head import ConversionHead
-from streaming.processor.converting import Converting
 from streaming.processor.corrections import Corrections, LoggedRequests, LoggedTraffic
 from streaming.processor.experiment import Experiment
+from streaming.processor.group_conversions import GroupConversions
 from streaming.processor.group_drift_monitor import GroupDriftMonitor
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.kernel_publisher import KernelPublisher
 from streaming.processor.learned import PublishedKernel
 from streaming.processor.mature_requests import MatureRequests
+from streaming.processor.pending_requests import PendingRequests
 from streaming.processor.recovery import Recovery
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
@@ -43,7 +44,6 @@ class GroupParts:
     learning = True
     """False while an operator has stopped learning; labelled requests are then skipped and counted."""
     _lost_before = _kept_written = 0
-    _pending_since, _pending_examples = 0.0, 0
     _recovery: Recovery | None = None
     _position = _rows_offset = 0
 
@@ -70,15 +70,13 @@ class GroupParts:
 
         `reference` is the drift reference; if None, the group's first examples become it.
         """
-        self.group, self.learner = group, learner
+        self.group, self.learner, self.live = group, learner, live
         self.guarded = _guarded(learner, gate, space)
         self.drift = GroupDriftMonitor(group, self.guarded.gate, space, drift, reference)
         self._decisions: list[Decision] = []
-        self.live, self.conversions = live, conversions
-        self.restore_rows(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
-        self._mature = None if conversions is None else MatureRequests(join.conversion_window_s * MATURE_WAIT)
-        self.join = Join(join, self._mature)
+        mature = None if conversions is None else MatureRequests(join.conversion_window_s * MATURE_WAIT)
+        self.join = Join(join, mature)
         self._skipped: Counter[str] = Counter()
         self.experiment = Experiment(group, control)
         self.publisher = KernelPublisher(group, fingerprint, dependencies(learner.start, space.sizes), conversions)
@@ -86,11 +84,13 @@ class GroupParts:
         self._logged = LoggedRequests(self._reader, traffic)
         looked_up = self.join.closed, self._logged, self.join.dropped
         self._late = Corrections("click", *looked_up)
-        self.converting = Converting(Corrections("conversion", *looked_up), self.experiment)
+        later = Corrections("conversion", *looked_up)
+        self.conversions = GroupConversions(later, self._logged, self.experiment, conversions, mature)
+        self.restore_rows(first_rows)
         self.late_clicks: Counter[str] = Counter()
         """Late clicks by outcome: relabelled, corrected."""
         self._space, self._config, self._fingerprint = space, config, fingerprint
-        self._pending: list[LabelledRequest] = []
+        self._pending = PendingRequests()
 
     @property
     def position(self) -> int:
@@ -101,6 +101,11 @@ class GroupParts:
     def rows_offset(self) -> int:
         """The live rows contain all records before this offset and none from it on."""
         return max(self._position, self._rows_offset)
+
+    @property
+    def _rows_follow(self) -> bool:
+        """Whether live rows take what is learned; not while they already contain it, restored from a newer cut."""
+        return self._position > self._rows_offset
 
     @property
     def newest_event_time(self) -> float:
@@ -130,7 +135,8 @@ class GroupParts:
     @property
     def dropped(self) -> Counter[str]:
         """Unusable records by reason, counted since this machine was made."""
-        evicted = Counter({"immature": 0 if self._mature is None else self._mature.evicted})
+        mature = self.conversions.mature
+        evicted = Counter({"immature": 0 if mature is None else mature.evicted})
         return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped + evicted
 
     @property
@@ -141,19 +147,20 @@ class GroupParts:
 
     def take_changed_rows(self) -> list[LiveRow]:
         """Rows touched since the last call, and tombstones."""
-        of_conversions = [] if self.conversions is None else self.conversions.take_changed()
-        return [*self.live.take_changed(), *of_conversions]
+        head = self.conversions.head
+        return [*self.live.take_changed(), *([] if head is None else head.take_changed())]
 
     def rows(self) -> list[LiveRow]:
         """All live rows of both tasks."""
-        return [*self.live.rows(), *([] if self.conversions is None else self.conversions.rows())]
+        head = self.conversions.head
+        return [*self.live.rows(), *([] if head is None else head.rows())]
 
     def restore_rows(self, rows: Iterable[LiveRow]) -> None:
         """Restores live rows of both tasks; a backbone of clicks alone has none of conversions."""
         clicks, conversions = split_by_task(rows)
         self.live.restore(clicks)
-        if self.conversions is not None:
-            self.conversions.live.restore(conversions)
+        if self.conversions.head is not None:
+            self.conversions.head.live.restore(conversions)
 
 
 def _guarded(learner: Learner, config: GateConfig, space: DomainSpace) -> GuardedLearner[LabelledRequest]:

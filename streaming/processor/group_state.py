@@ -51,7 +51,7 @@ class GroupState(GroupParts):
             late=self._late.state(),
             late_since=self._late.since,
             pending=[request.reference for request in self._pending],
-            pending_since=self._pending_since,
+            pending_since=self._pending.since,
             learner=self.learner.snapshot(),
             gate={**self.guarded.state(), "lost": self._lost_feedback - self._lost_before},
             waiting=[_waiting(batch) for batch in gate.waiting],
@@ -60,16 +60,16 @@ class GroupState(GroupParts):
             learning=self.learning,
             drift=self.drift.state(self.dropped),
             uplift=self.experiment.snapshot(),
-            converting=self.converting.gathered.state(),
-            converting_since=self.converting.gathered.since,
+            converting=self.conversions.gathered.state(),
+            converting_since=self.conversions.gathered.since,
             conversions=self._conversion_state(),
         )
 
     def _conversion_state(self) -> ConversionState | msgspec.UnsetType:
-        if self.conversions is None or self._mature is None:
+        head, mature = self.conversions.head, self.conversions.mature
+        if head is None or mature is None:
             return msgspec.UNSET
-        mature, since = self._mature.state(), self._mature.since
-        return msgspec.structs.replace(self.conversions.state(), mature=mature, mature_since=since)
+        return msgspec.structs.replace(head.state(), mature=mature.state(), mature_since=mature.since)
 
     def restore(
         self,
@@ -98,12 +98,12 @@ class GroupState(GroupParts):
         publisher = self.publisher
         publisher.version, publisher.examples = snapshot.version, snapshot.examples
         publisher.newest_event_time, publisher.published_at = snapshot.newest_event_time, snapshot.published_at
-        self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
+        self.learning = snapshot.learning
         self.experiment.restore(snapshot.uplift)
         self._position = snapshot.resume_offset
         self.join.restore(snapshot.join, closed)
         self._late.restore(snapshot.late, snapshot.late_since)
-        self.converting.gathered.restore(snapshot.converting, snapshot.converting_since)
+        self.conversions.gathered.restore(snapshot.converting, snapshot.converting_since)
         self.guarded.load(snapshot.gate)
         self.drift.load(snapshot.drift)
         self._lost_before = -int(snapshot.gate["lost"])
@@ -114,7 +114,7 @@ class GroupState(GroupParts):
 
     def _restore_conversions(self, state: ConversionState | msgspec.UnsetType) -> None:
         """Raises SnapshotError or ContainerError if snapshot and backbone have different tasks."""
-        head, mature = self.conversions, self._mature
+        head, mature = self.conversions.head, self.conversions.mature
         if (head is None) != (state is msgspec.UNSET):
             holds, has = ("no", "tells them") if head is not None else ("a task of", "knows clicks alone")
             raise SnapshotError(
@@ -165,10 +165,10 @@ class GroupState(GroupParts):
             )
             refused["lost_in_recovery"] += recovery.missing
         self.guarded.gate.waiting = recovery.rebuild_waiting()
-        self._pending = recovery.rebuild(snapshot.pending)
-        self._pending_examples = sum(len(request.impression.items) for request in self._pending)
-        if self.conversions is not None and not isinstance(snapshot.conversions, msgspec.UnsetType):
-            lost = self.conversions.reopen(snapshot.conversions.waiting, self._logged.labelled)
+        self._pending.restore(recovery.rebuild(snapshot.pending), snapshot.pending_since)
+        head = self.conversions.head
+        if head is not None and not isinstance(snapshot.conversions, msgspec.UnsetType):
+            lost = head.reopen(snapshot.conversions.waiting, self._logged.labelled)
             self.join.dropped["uncorrectable"] += lost
         in_doubt = [request for batch in self.guarded.gate.waiting for request in batch.requests]
         for request in [*in_doubt, *self._pending]:

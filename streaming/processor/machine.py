@@ -82,13 +82,14 @@ class GroupMachine(GroupState):
         learned += self._take_step(self.guarded.settle())
         self._correct()
         self._learn_conversions()
-        if self.conversions is not None:
-            self._take_conversions(self.conversions, self.conversions.settle())
+        if (head := self.conversions.head) is not None:
+            self._take_conversions(head, head.settle())
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
         return learned
 
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
+        """Steps 2 to 8 for one record; returns the micro-batches that it completed."""
         learned = []
         joined = self._join(offset, record, appended)
         if joined.shown is not None:
@@ -98,31 +99,29 @@ class GroupMachine(GroupState):
             self._relabel(joined.late)
         elif joined.late is not None:
             waiting = self._waiting_request(joined.late) if joined.late.request.learned_at < 0 else None
-            self.converting.take(joined.late, waiting, self.join.watermark)
+            self.conversions.take(joined.late, waiting, self.join.watermark)
         for request in joined.closed:
             self.experiment.take(request, self.join.watermark)
-            self.converting.closed(request)
+            self.conversions.labelled(request)
         self._follow_conversions()
         if not self.learning:
             self._skip(joined.closed)
             return []
         for request in joined.closed:
-            if not self._pending:
-                self._pending_since = self.join.watermark
-            self._pending.append(request)
-            self._pending_examples += len(request.impression.items)
-            if self._pending_examples >= self._config.batch_examples:
+            self._pending.add(request, self.join.watermark)
+            if self._pending.examples >= self._config.batch_examples:
                 learned += self._learn()
         # Event time, not a clock, ends a batch that fills slowly, because a replay must cut the same batches (0090).
-        if self._pending and self._waited(self._pending_since):
+        if self._pending and self._waited(self._pending.since):
             learned += self._learn()
-        if self._late and self._is_due(self._late):
+        if self._is_due(self._late):
             self._correct()
         if self.drift.is_due(self.join.watermark):
             self._judge(FeedbackPath(0, 0, self.join.paused))
         return learned
 
     def _join(self, offset: int, record: Traffic, appended: float) -> Joined:
+        """Joins a record; one that raises is refused and closes nothing. Logs when learning is paused and goes on."""
         was_paused = self.join.paused
         try:
             joined = self.join.feed(offset, record, appended)
@@ -145,12 +144,15 @@ class GroupMachine(GroupState):
         self.join.closed.learned(len(requests), NOT_LEARNED)
 
     def _waited(self, since: float) -> bool:
+        """Whether a micro-batch that began at watermark `since` has waited long enough for more examples."""
         return self.join.watermark - since >= self._config.batch_seconds
 
     def _is_due(self, gathered: Corrections) -> bool:
-        return len(gathered) >= self._config.batch_examples or self._waited(gathered.since)
+        """Whether late feedback should be looked up now: there is enough of it, or the oldest has waited."""
+        return len(gathered) >= self._config.batch_examples or (len(gathered) > 0 and self._waited(gathered.since))
 
     def _relabel(self, late: LateClick) -> None:
+        """Turns the label of a request that waits, or keeps the click for the correction of one that was learned."""
         if late.request.learned_at == NOT_LEARNED or not self.learning:
             # The whole request was set aside; teaching its clicks without its other items would be a bias (0145).
             self._skipped["unlearned_click" if self.learning else "learning_stopped"] += 1
@@ -170,7 +172,8 @@ class GroupMachine(GroupState):
     # --- micro-batches: learn, live features, publish ---
 
     def _learn(self) -> list[Learned]:
-        requests, self._pending, self._pending_examples = self._pending, [], 0
+        """Passes the pending requests to the gate, which learns what it believes of them."""
+        requests = self._pending.take()
         lost = self._lost_feedback
         clicks = sum(int(request.clicks.sum()) for request in requests)
         path = FeedbackPath(clicks, lost - self._lost_before, self.join.paused)
@@ -180,9 +183,11 @@ class GroupMachine(GroupState):
         return learned
 
     def _judge(self, path: FeedbackPath) -> None:
+        """Keeps the drift monitor's decisions for the next whole cut."""
         self._decisions += self.drift.judge(path, self.join, self.dropped)
 
     def _take_step(self, step: Step[LabelledRequest]) -> list[Learned]:
+        """Follows the gate: live rows, drift monitor and decisions, then a kernel if one is due."""
         learned = [result for batch in step.batches if (result := self._record_learned(batch)) is not None]
         for batch in step.batches:
             self.drift.decided(batch)
@@ -195,6 +200,7 @@ class GroupMachine(GroupState):
         return learned
 
     def _record_learned(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
+        """Notes of each request whether and when it was learned, and updates live rows; None if nothing was learned."""
         ends = np.cumsum([len(request.impression.items) for request in batch.requests])
         weights = np.split(batch.weight, ends[:-1])
         for request, is_learned, weight in zip(batch.requests, batch.learned.tolist(), weights, strict=True):
@@ -211,10 +217,9 @@ class GroupMachine(GroupState):
         if batch.batch is None or batch.request is None or batch.report is None:
             return None
         # The kernel learned with the live features that were served, so they must change only afterwards.
-        if self._position > self._rows_offset:  # else the rows contain these examples already, see `restore`
+        if self._rows_follow:
             self.live.update(outcomes(batch.counted))
-            if self.conversions is not None:
-                self.conversions.clicked(batch.counted)
+            self.conversions.clicked(batch.counted)
         self.publisher.learned(batch.batch)
         return Learned(batch.batch, batch.request, batch.report, None)
 
@@ -228,6 +233,7 @@ class GroupMachine(GroupState):
         return [*decisions, *self.experiment.take_decisions()]
 
     def _publish_what_is_due(self, step: Step[LabelledRequest]) -> PublishedKernel | None:
+        """Publishes the kernel that the gate wants served instead of a harmful one, or the candidate when it is due."""
         gate = self.guarded.gate
         if step.served is not None:  # at once, whatever the interval, because the live kernel does harm (0094)
             published = self.publisher.publish(step.served, self.join.watermark)
@@ -247,6 +253,7 @@ class GroupMachine(GroupState):
     # --- late clicks: correct ---
 
     def _correct(self) -> None:
+        """Looks up all late clicks and corrects kernel and live rows, except for examples that the gate has undone."""
         corrections = self._late.take()
         standing = [correction for correction in corrections if not self.guarded.was_undone(correction.learned_at)]
         clicks = sum(int(correction.request.clicks.sum()) for correction in corrections)
@@ -261,45 +268,37 @@ class GroupMachine(GroupState):
             self.late_clicks["corrected"] += len(batch)
             clicks -= len(batch)
         self._skipped["unlearned_click"] += clicks
-        if self._position > self._rows_offset:  # rows keep undone examples, weighted as they were counted
+        if self._rows_follow:  # rows keep undone examples, weighted as they were counted
             counted = [correction for correction in corrections if is_counted(correction.weight.mean())]
             self.live.correct(corrected_outcomes(counted))
-            if self.conversions is not None:
-                self.conversions.clicked([correction.request for correction in counted])
+            self.conversions.clicked([correction.request for correction in counted])
 
     # --- conversions ---
 
-    def _look_up_conversions(self) -> None:
-        found = self.converting.look_up()
-        if self.conversions is not None and self.learning and self._position > self._rows_offset:
-            self.conversions.converted([correction for correction in found if is_counted(correction.weight.mean())])
-
     def _follow_conversions(self) -> None:
-        gathered = self.converting.gathered
-        if gathered and self._is_due(gathered):
+        """Looks up later conversions and learns from mature requests, each when it is due."""
+        if self._is_due(self.conversions.gathered):
             self._look_up_conversions()
-        mature = self._mature
-        if not mature:
-            return
         if not self.learning:
-            self._skipped["learning_stopped"] += len(mature.take())
-        elif mature.due(self.join.watermark, self._config.batch_examples):
+            self._skipped["learning_stopped"] += self.conversions.skip()
+        elif self.conversions.is_due(self.join.watermark, self._config.batch_examples):
             self._learn_conversions()
 
+    def _look_up_conversions(self) -> None:
+        self.conversions.look_up(into_rows=self.learning and self._rows_follow)
+
     def _learn_conversions(self) -> None:
-        """Learns conversions from requests that left the closed index; their impressions are read from the log
-        (0142)."""
-        head, mature = self.conversions, self._mature
-        if head is None or mature is None or not mature:
+        """Learns from the mature requests; later conversions are looked up first, because they are labels of these."""
+        head, mature = self.conversions.head, self.conversions.mature
+        if head is None or not mature:
             return
         self._look_up_conversions()
-        taken = mature.take()
-        requests = [found for closed in taken if (found := self._logged.labelled(closed)) is not None]
-        self.join.dropped["uncorrectable"] += len(taken) - len(requests)
-        if requests:
-            self._take_conversions(head, head.learn(requests))
+        step = self.conversions.learn()
+        if step is not None:
+            self._take_conversions(head, step)
 
     def _take_conversions(self, head: ConversionHead, step: Step[LabelledRequest]) -> None:
+        """Follows the gate of conversions: counts, decisions, and a kernel that cannot wait for one of clicks."""
         for batch in step.batches:
             if batch.error is not None:
                 self._skipped["unlearnable"] += len(batch.requests)

@@ -72,7 +72,7 @@ def group_status(machine: GroupMachine, look: DriftView, wall: float, request_au
         late_share=_known(whole.late_share),
         reference=look.reference,
         domains=[_domain(*one, request_auc if one[0] is whole else {}) for one in look.domains],
-        conversions=None if machine.conversions is None else _conversions(machine.conversions),
+        conversions=None if machine.conversions.head is None else _conversions(machine.conversions.head),
     )
 
 

@@ -117,9 +117,9 @@ def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Kno
     machine = new_machine(new, opened, group, PartitionReader(new, traffic.partition.partition))
     try:
         machine.learner.restore_sum([parent_state.snapshot.learner for parent_state in known])
-        if machine.conversions is not None:
+        if machine.conversions.head is not None:
             conversions = [parent_state.snapshot.conversions for parent_state in known]
-            machine.conversions.learner.restore_sum(
+            machine.conversions.head.learner.restore_sum(
                 [parent_state.learner for parent_state in conversions if parent_state is not msgspec.UNSET]
             )
     except ContainerError as error:

@@ -118,7 +118,7 @@ def conversions_of(config: Config, records: Sequence[Appended], until: int, grou
     partition = config.partition_of(group)
     assert partition is not None
     machine = new_machine(config, open_backbone(config), group, PartitionReader(config, partition))
-    head, mature, found = machine.conversions, machine._mature, LearnedConversions()
+    head, mature, found = machine.conversions.head, machine.conversions.mature, LearnedConversions()
     assert head is not None, "the backbone tells no conversions"
     assert mature is not None
     learn, add = head.learn, mature.add

@@ -70,8 +70,8 @@ def play(records: Sequence[bytes], kills: Sequence[int] = ()) -> Behind:
         before = group.version
         group.feed(offset, records[offset], appended(records[offset]))
         decisions += [one for one in group.take_decisions() if one.detail.get("task") == "conversions"]
-        assert group.conversions is not None
-        waited.append(bool(group.conversions.gate.waiting))
+        assert group.conversions.head is not None
+        waited.append(bool(group.conversions.head.gate.waiting))
         if group.version > before and group.published is not None:
             assert group.published.kernel.conversion is not None
             kernels.append(group.published.kernel.conversion)
@@ -90,8 +90,8 @@ def played(wrong: str) -> Behind:
 
 
 def learned(group: GroupMachine) -> int:
-    assert group.conversions is not None
-    return group.conversions.learned
+    assert group.conversions.head is not None
+    return group.conversions.head.learned
 
 
 IDENTITY = Kernel.identity(OF_CONVERSIONS).weights
@@ -142,15 +142,15 @@ def test_doubtful_conversions_missing_in_the_log_are_counted_as_lost() -> None:
     group = both_tasks(records, join=JOINED, of_conversions=GATE)
     for offset in range(doubt + 1):
         group.feed(offset, records[offset], appended(records[offset]))
-    assert group.conversions is not None
-    waiting = sum(len(batch.requests) for batch in group.conversions.gate.waiting)
+    assert group.conversions.head is not None
+    waiting = sum(len(batch.requests) for batch in group.conversions.head.gate.waiting)
     store.commit(group)
     successor, offset = store.successor()
     while successor.recovering:
         successor.feed(offset, records[offset], appended(records[offset]))
         offset += 1
-    assert successor.conversions is not None
-    assert successor.conversions.gate.waiting == []
+    assert successor.conversions.head is not None
+    assert successor.conversions.head.gate.waiting == []
     assert successor.dropped["uncorrectable"] == waiting > 0
 
 
@@ -162,8 +162,8 @@ def test_an_order_to_stop_learning_decides_doubtful_conversions() -> None:
         group.feed(offset, records[offset], appended(records[offset]))
     (order,) = encoded([LearningOrder(learning=False, by="ann")])
     group.feed(doubt + 1, order, 0.0)
-    assert group.conversions is not None
-    assert group.conversions.gate.waiting == []
+    assert group.conversions.head is not None
+    assert group.conversions.head.gate.waiting == []
 
 
 def test_the_status_and_the_gauges_report_conversion_performance() -> None:
@@ -186,8 +186,8 @@ def test_the_status_reports_quarantined_conversions_and_why_the_gate_holds() -> 
     observed = GroupMetrics("stopped", SPACE, ShownStrata(SPACE, SPACE.domains()))
     for offset, value in enumerate(records):
         group.feed(offset, value, appended(value))
-        assert group.conversions is not None
-        if group.conversions.gate.harm.on_probation:
+        assert group.conversions.head is not None
+        if group.conversions.head.gate.harm.on_probation:
             break
     conversions = observed.status(group, 0.0).conversions
     observed.summarise(group, waiting=0)

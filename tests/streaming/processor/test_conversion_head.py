@@ -55,8 +55,8 @@ def clicks(records: Sequence[Traffic]) -> int:
 
 
 def test_every_click_is_learned_once_when_its_labels_are_final(learned: GroupMachine) -> None:
-    assert learned.conversions is not None
-    assert learned.conversions.learned == clicks(RECORDS)
+    assert learned.conversions.head is not None
+    assert learned.conversions.head.learned == clicks(RECORDS)
     assert not learned.dropped
 
 
@@ -79,8 +79,8 @@ def test_an_untrained_conversion_task_equals_the_frozen_arm_bit_for_bit() -> Non
 
 def test_before_its_window_closes_a_click_is_in_the_rows_and_is_not_learned() -> None:
     group = run([record for record in RECORDS if not hasattr(record, "time") or record.time < 1_015])
-    assert group.conversions is not None
-    assert group.conversions.learned == 0
+    assert group.conversions.head is not None
+    assert group.conversions.head.learned == 0
     assert rows_of(group)
 
 
@@ -133,7 +133,7 @@ def test_late_conversions_give_the_same_rows_as_conversions_on_time(seed: int) -
         other = rows_of(punctual)[key]
         assert row.updated_at == other.updated_at
         np.testing.assert_allclose(row.values, other.values, rtol=2e-4, atol=2e-4)
-    heads = [group.conversions for group in (late, punctual)]
+    heads = [group.conversions.head for group in (late, punctual)]
     assert heads[0] is not None
     assert heads[1] is not None
     assert heads[0].learner.snapshot() == heads[1].learner.snapshot()
@@ -187,10 +187,10 @@ def test_if_the_conversion_task_does_harm_its_frozen_arm_serves_and_clicks_conti
         group.feed(offset, value, appended(value))
         decisions += group.take_decisions()
     assert {decision.detail["task"] for decision in decisions if decision.kind == "rolled_back"} == {"conversions"}
-    assert group.conversions is not None
+    assert group.conversions.head is not None
     assert group.published is not None
     assert group.published.kernel.conversion is not None
-    if group.conversions.gate.harm.on_probation:
+    if group.conversions.head.gate.harm.on_probation:
         assert torch.equal(group.published.kernel.conversion.weights, BOTH.conversion.features.identity())  # type: ignore[union-attr]
     assert torch.equal(group.learner.candidate.weights, run(RECORDS).learner.candidate.weights)
 
@@ -212,22 +212,22 @@ def test_a_snapshot_without_conversions_is_refused_with_a_remedy(learned: GroupM
 
 def test_clicks_with_expired_impressions_are_counted_and_left_out() -> None:
     group = run(RECORDS, lost=True)
-    assert group.conversions is not None
-    assert group.conversions.learned == 0
+    assert group.conversions.head is not None
+    assert group.conversions.head.learned == 0
     assert group.dropped["uncorrectable"] > 0
 
 
 def test_clicks_evicted_too_early_are_counted() -> None:
     group = run(RECORDS, JOIN.model_copy(update={"horizon_bytes": 4_000}))
-    assert group.conversions is not None
+    assert group.conversions.head is not None
     assert group.dropped["immature"] > 0
-    assert group.conversions.learned < clicks(RECORDS)
+    assert group.conversions.head.learned < clicks(RECORDS)
 
 
 def test_while_learning_is_stopped_conversions_are_not_learned() -> None:
     group = run([LearningOrder(learning=False, by="ann"), *RECORDS])
-    assert group.conversions is not None
-    assert group.conversions.learned == 0
+    assert group.conversions.head is not None
+    assert group.conversions.head.learned == 0
     assert not rows_of(group)
 
 
@@ -240,7 +240,7 @@ def test_without_any_conversion_the_labels_are_quarantined_and_reported() -> Non
     details = [one.detail for one in decisions if one.kind == "quarantined"]
     assert [one["task"] for one in details] == ["conversions"]
     assert details[0]["reason"] == "far fewer conversions than expected"
-    assert group.conversions is not None
-    waiting = sum(len(batch.weight) for batch in group.conversions.gate.waiting)
-    assert group.conversions.learned + group.dropped["set_aside"] + waiting == clicks(RECORDS)
-    assert group.conversions.learned < 16, "less than a micro-batch before the alarm"
+    assert group.conversions.head is not None
+    waiting = sum(len(batch.weight) for batch in group.conversions.head.gate.waiting)
+    assert group.conversions.head.learned + group.dropped["set_aside"] + waiting == clicks(RECORDS)
+    assert group.conversions.head.learned < 16, "less than a micro-batch before the alarm"

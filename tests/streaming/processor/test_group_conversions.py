@@ -85,7 +85,7 @@ def test_without_click_corrections_conversions_still_count() -> None:
 
 def test_conversions_within_and_after_the_label_window_are_counted_once() -> None:
     group = run(stream())
-    assert group.converting.counts == {"in_window": 14, "later": 26}
+    assert group.conversions.counts == {"in_window": 14, "later": 26}
     assert counted(group) == 40
     assert not group.dropped
     assert not group.late_clicks
@@ -116,7 +116,7 @@ def test_while_learning_is_stopped_conversions_are_counted() -> None:
 
 def test_a_conversion_with_an_expired_impression_is_counted_as_such() -> None:
     group = run(stream(), lost=True)
-    assert group.dropped["uncorrectable"] == group.converting.counts["in_window"] + 12 == 26
+    assert group.dropped["uncorrectable"] == group.conversions.counts["in_window"] + 12 == 26
 
 
 def test_an_item_that_was_not_shown_does_not_convert() -> None:

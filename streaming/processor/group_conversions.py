@@ -1,0 +1,92 @@
+"""A group's conversions: those known when the labels are decided, those that come later, and what is learned of them.
+
+A conversion takes longer than a click, often longer than labels can wait. The kernel of clicks does not learn it. A
+later conversion is looked up in the log, counted once, and added to the experiment (decision 0129). For a backbone with
+conversions it also corrects their live rows, and clicked requests whose labels are final teach their head
+(`conversion_head`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from model.gate.guarded import Step, is_counted
+from streaming.processor.conversion_head import ConversionHead
+from streaming.processor.corrections import Corrections, LoggedRequests, turn
+from streaming.processor.experiment import Experiment
+from streaming.processor.join import LabelledRequest, LateConversion
+from streaming.processor.mature_requests import MatureRequests
+
+
+class GroupConversions:
+    """Counts a group's conversions and teaches them to its head.
+
+    `gathered` are later conversions that wait to be looked up in the log. `head` and `mature` are None for a backbone
+    of clicks alone, which counts conversions and learns none.
+    """
+
+    def __init__(
+        self,
+        gathered: Corrections,
+        logged: LoggedRequests,
+        experiment: Experiment,
+        head: ConversionHead | None,
+        mature: MatureRequests | None,
+    ) -> None:
+        self.gathered, self.head, self.mature = gathered, head, mature
+        self._logged, self._experiment = logged, experiment
+        self.counts: Counter[str] = Counter()
+        """Conversions by time of arrival: `in_window`, with the labels, or `later`."""
+
+    def labelled(self, request: LabelledRequest) -> None:
+        """Counts the conversions of a request whose labels are decided; the experiment takes them with the request."""
+        if request.conversions.any():
+            self.counts["in_window"] += int(request.conversions.sum())
+
+    def take(self, late: LateConversion, waiting: LabelledRequest | None, watermark: float) -> None:
+        """Takes a conversion of a closed request; `waiting` is that request while it waits for its micro-batch."""
+        if waiting is None:
+            self.gathered.add(late, watermark)
+            return
+        impression, labels = waiting.impression, waiting.conversions
+        if turn("conversion", late.request, impression, late.item_id, labels, self.gathered.dropped):
+            self._count(waiting, 1)
+
+    def look_up(self, *, into_rows: bool) -> None:
+        """Looks up all gathered conversions in the log and counts them, also in the head's live rows if `into_rows`."""
+        found = self.gathered.take()
+        for correction in found:
+            self._count(correction.request, int(correction.request.conversions.sum()))
+        if self.head is not None and into_rows:
+            self.head.converted([correction for correction in found if is_counted(correction.weight.mean())])
+
+    def _count(self, request: LabelledRequest, conversions: int) -> None:
+        self.counts["later"] += conversions
+        self._experiment.convert(request.impression, conversions)
+
+    # --- the head; without one these do nothing ---
+
+    def clicked(self, requests: list[LabelledRequest]) -> None:
+        """Counts clicked requests into the head's live rows (`ConversionHead.clicked`)."""
+        if self.head is not None:
+            self.head.clicked(requests)
+
+    def is_due(self, watermark: float, batch_examples: int) -> bool:
+        """Whether the mature requests should be learned now (`MatureRequests.due`)."""
+        return self.mature is not None and self.mature.due(watermark, batch_examples)
+
+    def skip(self) -> int:
+        """Removes the mature requests without learning from them; returns how many they were."""
+        return 0 if self.mature is None else len(self.mature.take())
+
+    def learn(self) -> Step[LabelledRequest] | None:
+        """Learns from the mature requests, whose impressions are read from the log (0142); None if there are none.
+
+        Those that the log no longer has are counted as `uncorrectable`.
+        """
+        if self.head is None or self.mature is None:
+            return None
+        mature = self.mature.take()
+        requests = [found for closed in mature if (found := self._logged.labelled(closed)) is not None]
+        self.gathered.dropped["uncorrectable"] += len(mature) - len(requests)
+        return self.head.learn(requests) if requests else None
