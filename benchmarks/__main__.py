@@ -29,7 +29,7 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("live_features", "updating and reading live features, beside what a user would write"),
     Benchmark("gate", "false alarms of the gate over 10 000 streams without harm, and how soon harm is found"),
-    Benchmark("poison", "what wrong labels do to the live arm on scripted streams, with the gate and without it"),
+    Benchmark("poison", "what wrong labels and false conversions do to the live arm, with the gate and without it"),
     Benchmark("feature_store", "one request's reads and pushes, SQLite and Redis"),
     Benchmark("kernel_cost", "size and time of the kernel, beside full fine-tuning"),
     Benchmark("user_encoders", "what each user encoder adds to the model time of a request, and what two towers save"),

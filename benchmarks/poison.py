@@ -2,20 +2,23 @@
 
 A fifth of each live half is poisoned, from a request that the seed draws. The excess is the live arm's log loss over
 the frozen arm's, minus one, on what users really did; if one user sends nine tenths of the traffic, on the other users.
+Wrong conversions are measured separately, on P(conversion | click) among the clicked items (`poison_conversions`).
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.excess import WINDOW, percent, worst_excess
+from benchmarks.poison_conversions import SEEDS as CONVERTING_SEEDS
+from benchmarks.poison_conversions import conversion_results, conversion_table
 from benchmarks.poisoned import POISONS, Poison, poisoned
 from lab.evaluate.plan import make_plan
 from lab.evaluate.work import limit_threads
@@ -28,8 +31,6 @@ from model.gate.harm import log_losses
 from streaming.config import Config
 
 STREAMS, SEEDS = ("no-drift", "abrupt", "newcomers"), (0,)
-WINDOW = 5_000
-"""Examples."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,6 @@ class Measured:
     within: float
     """The same difference within requests."""
     set_aside: int
-
-
-def worst_excess(live: NDArray[np.float64], frozen: NDArray[np.float64], window: int = WINDOW) -> float:
-    """Largest excess of losses `(n,)` over `window` in a row; over all where there are fewer."""
-    size = min(window, len(live))
-    above, below = (np.concatenate([[0.0], np.cumsum(losses)]) for losses in (live, frozen))
-    return float(((above[size:] - above[:-size]) / (below[size:] - below[:-size])).max() - 1.0)
 
 
 def measure(examples: ReplayedExamples, end: int) -> Measured:
@@ -88,8 +82,8 @@ def harm_table(results: Results, seeds: Sequence[int]) -> Table:
     for (stream, poison), pairs in results.items():
         without, guarded = zip(*pairs, strict=True)
         cells = [
-            *(_percent(result.worst for result in arm) for arm in (without, guarded)),
-            *(_percent(result.after for result in arm) for arm in (without, guarded)),
+            *(percent(result.worst for result in arm) for arm in (without, guarded)),
+            *(percent(result.after for result in arm) for arm in (without, guarded)),
         ]
         table.add_row(stream, poison, *cells, ", ".join(f"{result.set_aside:,}" for result in guarded))
     return table
@@ -110,12 +104,8 @@ def cost_table(results: Results) -> Table:
     return table
 
 
-def _percent(values: Iterable[float]) -> str:
-    return ", ".join(f"{100 * value:+.1f}" for value in values)
-
-
 def main() -> int:
-    """Prints the tables of harm and of the gate's cost without poison."""
+    """Prints the tables of harm, of the gate's cost without poison, and of wrong conversions."""
     limit_threads()
     cache = Config().cache_dir
     sources = [source for source in choose(NamedStreams("scripted"), quick=False) if source.name in STREAMS]
@@ -129,6 +119,8 @@ def main() -> int:
                 for poison in POISONS:
                     results[source.name, poison].append(compared(half, poison, seed))
                 console.print(f"[dim]{source.name}, seed {seed}: replayed[/]")
+        converting = conversion_results(Path(folder), console)
     console.print(harm_table(results, SEEDS))
     console.print(cost_table(results))
+    console.print(conversion_table(converting, CONVERTING_SEEDS))
     return 0

@@ -94,7 +94,7 @@ def _tried(plan: Plan, source: Source, seed: int) -> ConversionTrial:
     methods: dict[str, Callable[[], NDArray[np.float32]]] = {
         FROZEN: lambda: view.frozen_logit,
         COUNTERS: lambda: _by_counters(view, pretrained),
-        POSTERIOR: lambda: _by_kernel(view, known, _start(plan, pretrained), plan, stream),
+        POSTERIOR: lambda: _by_kernel(view, known, conversion_kernel_start(plan, pretrained), plan, stream),
     }
     for method, made in methods.items():
         begun = time.process_time()
@@ -110,7 +110,7 @@ def _tried(plan: Plan, source: Source, seed: int) -> ConversionTrial:
     )
 
 
-def _start(plan: Plan, pretrained: Pretrained) -> KernelStart:
+def conversion_kernel_start(plan: Plan, pretrained: Pretrained) -> KernelStart:
     """The start of a kernel of conversions, as in production."""
     live = LiveFeatures(pretrained.layout, plan.config.live)
     return conversion_start(pretrained.log, live, (pretrained.backbone, pretrained.profiles), plan.kernel)

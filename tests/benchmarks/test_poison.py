@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.poison import Measured, cost_table, harm_table, measure, worst_excess
+from benchmarks.excess import worst_excess
+from benchmarks.poison import Measured, cost_table, harm_table, measure
 from benchmarks.poisoned import POISONS, poisoned, span_of
 from lab.evaluate.pretrained import pretrain_on
 from lab.replay.half import LiveHalf
