@@ -21,6 +21,7 @@ from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.levels import LEVELS, Level
 from model.backbone.methods.method import METHOD_NAMES, MethodName
+from model.backbone.methods.scenes import BackboneWithScenes
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import CARD
 from model.backbone.transfer import Transferred, fine_tune
@@ -76,6 +77,8 @@ def run_fine_tune(
     if target.exists():
         raise TransferRefused(f"{target} is there already: move it away, or name another run by --run-dir")
     origin = open_origin(config, order.source, order.scene)
+    if order.method is not None:  # before the log is read and its texts are encoded
+        BackboneWithScenes.of(origin.backbone).made(order.method, order.frozen)
     config = config.model_copy(update={"backbone": origin.config})
     recording = open_recording(config, choice, console)
     ensure_fits(config, recording, choice)

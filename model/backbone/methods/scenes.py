@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from model.backbone.dssm import make_foundation
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint
+from model.backbone.levels import Level
 from model.backbone.methods.conure import SceneConure
 from model.backbone.methods.houlsby import SceneHoulsby
 from model.backbone.methods.lora import SceneLoRA
@@ -79,14 +80,22 @@ class BackboneWithScenes(FoundationBackbone):
         """
         if not 0 < entry.scene < self.shape.domain_sizes[0] or entry.scene in (one.scene for one in self.entries):
             raise ValueError(f"scene {entry.scene} does not exist or already has parameters of its own")
-        method = METHODS[entry.method](self._bare(), entry.frozen, self._methods())
-        if not any(True for _ in method.parameters()):
-            raise BackboneRefused(
-                f"{entry.method} finds nothing to put its parameters into outside the frozen levels "
-                f"{', '.join(entry.frozen)}: leave one out of --freeze"
-            )
+        method = self.made(entry.method, entry.frozen)
         self.entries = (*self.entries, entry)
         self.scenes.append(method)
+        return method
+
+    def made(self, name: MethodName, frozen: Sequence[Level]) -> SceneMethod:
+        """Untrained parameters for one more scene, which this backbone does not contain yet.
+
+        Raises BackboneRefused if the method does not fit, KeyError for an unknown one.
+        """
+        method = METHODS[name](self._bare(), tuple(frozen), self._methods())
+        if not any(True for _ in method.parameters()):
+            raise BackboneRefused(
+                f"{name} finds nothing to put its parameters into outside the frozen levels "
+                f"{', '.join(frozen)}: leave one out of --freeze"
+            )
         return method
 
     def network(self, method: SceneMethod) -> FoundationBackbone:

@@ -162,6 +162,13 @@ def test_a_method_that_does_not_fit_the_backbone_is_refused(config: Config, shop
     refused(config, log, order(shop, frozen=(), method="peterrec"), says)
 
 
+def test_a_method_that_does_not_fit_is_refused_before_the_log_is_read(
+    config: Config, shop: Path, tmp_path: Path
+) -> None:
+    missing = StreamChoice(log=tmp_path / "missing.csv", mapping=str(tmp_path / "missing.yaml"))
+    refused(config, missing, order(shop, frozen=LEVELS, method="lora"), "nothing to put its parameters into")
+
+
 def test_a_method_that_does_not_exist_is_refused() -> None:
     assert (method_of("full"), method_of("conure")) == (None, "conure")
     says = r"--method magic: there are full, lora, houlsby, peterrec, peterrec-parallel, conure"
