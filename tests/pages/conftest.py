@@ -23,9 +23,9 @@ _PATIENCE_MS = 120_000
 """A busy machine takes long over a page with a chart."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium. Of one module: while it is open its loop runs, and no other test could run one."""
+    """Debian's Chromium. Of this folder alone: while it is open its loop runs, and no other test could run one."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here: `apt-get install chromium`")
     from playwright.sync_api import sync_playwright
@@ -97,21 +97,21 @@ def visit(browser: Browser) -> Iterator[Open]:
         contexts.append(context)
         context.set_default_timeout(_PATIENCE_MS)
         page = context.new_page()
-        seen = Visit(page)
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        opened = Visit(page)
+        page.on("pageerror", lambda error: opened.errors.append(str(error)))
 
         def asked(request: Any) -> None:
             parts = urlsplit(request.url)
             if parts.scheme != "data":
-                seen.asked.append(parts.path)
+                opened.asked.append(parts.path)
             if not request.url.startswith((address, "data:")):
-                seen.outside.append(request.url)
+                opened.outside.append(request.url)
 
         page.on("request", asked)
         page.goto(address + path)
         if ready is not None:
             page.wait_for_selector(ready)
-        return seen
+        return opened
 
     yield open_
     for context in contexts:

@@ -112,4 +112,4 @@ def tell(history: StatusHistory, now: float, *, looks: int = LENGTH) -> None:
     statuses = [_look(index, start + index * EVERY_S, start, noise) for index in range(looks)]
     for look in statuses:
         history.take(decode_status(encode_status(look)))
-    history.add_decisions(decode_decision(encode_decision(one)) for one in changes(start) if one.time <= now)
+    history.add_decisions(decode_decision(encode_decision(change)) for change in changes(start) if change.time <= now)
