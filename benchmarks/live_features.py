@@ -11,8 +11,9 @@ from rich.table import Table
 
 from benchmarks.crossed import CROSSING, item_values
 from features.config import LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout, RequestItems
 from features.live.layout import Floats
+from features.live.outcome import RequestOutcome
 from model.encoding.domain import Domain
 
 _USERS, _ITEMS, _WIDTH = 20_000, 5_000, 16

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from features.live.features import LiveFeatures, RequestItems
+from features.live.outcome import RequestOutcome
 from lab.represented import RepresentedPairs, represent_pairs
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone

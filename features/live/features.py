@@ -20,32 +20,13 @@ import numpy as np
 from features.config import LiveConfig
 from features.live.history import HISTORY, HistoryTable
 from features.live.layout import OVERALL, Doubles, Floats, Kind, LiveLayout, LiveRow
+from features.live.outcome import RequestOutcome
 from features.live.read import RequestItems, assemble, compute
 from features.live.table import LiveTable
-from model.encoding.domain import Domain
 from model.encoding.item_values import Slots
 from model.encoding.profile import HistoryEvent
 
-__all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestItems", "RequestOutcome", "assemble"]
-
-
-@dataclass(frozen=True, slots=True)
-class RequestOutcome:
-    """One request whose `n` labels are decided, as the live features take it."""
-
-    user_id: str
-    domain: Domain
-    items: Sequence[str]
-    content: Floats
-    """Content vectors of the items as they were served, `(n, c)`."""
-    values: Slots
-    """Values of the items' crossed fields as they were served, `(n, S)`."""
-    click: Floats
-    """Labels, 0 or 1, `(n,)`."""
-    residual: Floats
-    """Label minus the frozen model's probability, `(n,)`."""
-    time: float
-    """Event time of the request, seconds."""
+__all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestItems", "assemble"]
 
 
 class LiveFeatures:

@@ -10,16 +10,14 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from features.live.layout import Floats, LiveRow
+from features.live.outcome import RequestOutcome
 from model.config import HistorySpec
 from model.encoding.profile import HistoryEvent
-
-if TYPE_CHECKING:
-    from features.live.features import RequestOutcome
 
 HISTORY: Literal["history"] = "history"
 _TICKS = 1_024

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from features.live.features import LiveFeatures, RequestItems
+from features.live.outcome import RequestOutcome
 from lab.conversion_start import clicked_log
 from lab.evaluate.config import EvaluationConfig
 from lab.evaluate.known_labels import Labels, live_outcomes

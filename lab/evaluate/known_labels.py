@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from features.live.features import RequestOutcome
 from features.live.history import HistoryTable
+from features.live.outcome import RequestOutcome
 from lab.kernel_start import log_outcomes
 from lab.streams import Chunk, Stream
 from model.encoding.history import PAD, PastEvents

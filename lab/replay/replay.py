@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from features.live.features import LiveFeatures, RequestItems
+from features.live.outcome import RequestOutcome
 from lab.replay.feedback import Feedback
 from lab.replay.half import LiveHalf, ReplayRequests
 from lab.replay.record import Recorder

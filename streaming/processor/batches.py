@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.live.features import RequestOutcome
+from features.live.outcome import RequestOutcome
 from model.encoding.domain import DomainSpace
 from model.gate.scored_examples import ScoredExamples
 from model.kernel.batch import MicroBatch

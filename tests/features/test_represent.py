@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from features.config import FeatureConfig, LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout, RequestItems
 from features.live.layout import Crossing, Floats
+from features.live.outcome import RequestOutcome
 from features.live.tasks import as_conversions
 from features.profiles import ItemProfile, UserProfile
 from features.queries import QueryTexts

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from features.config import FeatureConfig, LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout
 from features.live.layout import Crossing
+from features.live.outcome import RequestOutcome
 from features.profiles import ItemProfile, UserProfile
 from features.represent import Representer
 from features.represented import Represented

@@ -9,8 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from features.config import LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, LiveRow, RequestItems, RequestOutcome, assemble
+from features.live.features import LiveFeatures, LiveLayout, LiveRow, RequestItems, assemble
 from features.live.layout import OVERALL, Crossing, Floats
+from features.live.outcome import RequestOutcome
 from model.config import HistorySpec
 from model.encoding.domain import Domain
 from model.encoding.item_values import Slots

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.live.features import LiveFeatures, LiveRow, RequestOutcome
+from features.live.features import LiveFeatures, LiveRow
+from features.live.outcome import RequestOutcome
 from tests.features.live.live_parts import CONTENT, config, fresh, outcome, outcomes, quick, read
 
 COUNTS = 2

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.live.features import LiveFeatures, LiveRow, RequestOutcome
+from features.live.features import LiveFeatures, LiveRow
 from features.live.layout import OVERALL, Crossing, Floats
+from features.live.outcome import RequestOutcome
 from features.live.table import MAX_COUNT
 from model.encoding.domain import DomainSpace
 from model.encoding.features import FeatureEncoder

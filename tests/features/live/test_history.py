@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.live.features import LiveFeatures, RequestOutcome
+from features.live.features import LiveFeatures
 from features.live.history import HISTORY, HistoryTable, joined_history, read_history
 from features.live.layout import LiveRow
+from features.live.outcome import RequestOutcome
 from model.config import HistorySpec
 from model.encoding.profile import HistoryEvent
 from tests.features.live.live_parts import fresh, outcome, quick, streams

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.live.features import LiveFeatures, LiveRow, RequestOutcome
+from features.live.features import LiveFeatures, LiveRow
 from features.live.layout import Floats, LiveLayout, design_matrix
+from features.live.outcome import RequestOutcome
 from tests.features.live.live_parts import (
     CONTENT,
     WIDTH,
