@@ -85,6 +85,8 @@ HEALTHY = {
     'driftline_feature_found_total{view="user_profile"}': rising(60),
     'driftline_feature_found_total{view="item_profile"}': rising(6_000),
     'driftline_feature_found_total{view="live_user"}': rising(60),
+    'driftline_feature_found_total{view="live_domain"}': rising(60),
+    'driftline_feature_defaults_total{view="live_domain",reason="missing"}': rising(60),
     'driftline_feature_defaults_total{view="user_profile",reason="missing"}': rising(15),
     'driftline_feature_defaults_total{view="live_user",reason="missing"}': rising(240),
     'driftline_feature_defaults_total{view="item_profile",reason="unknown_value"}': rising(9_000),
@@ -240,6 +242,11 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
                 'driftline_feature_found_total{view="item_profile"}': then("0+6000", f"{6_000 * FAULT_AT}+0"),
                 'driftline_feature_defaults_total{view="item_profile",reason="missing"}': then("_", "0+6000"),
             }
+        ),
+        # the scorers read another store than the processor writes
+        Fault(
+            {'driftline_feature_defaults_total{view="live_domain",reason="missing"}': rising(120)},
+            gone=('driftline_feature_found_total{view="live_domain"}',),
         ),
         # they are too old
         Fault(
