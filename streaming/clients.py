@@ -34,6 +34,8 @@ RECONNECT_MAX_MS = 1_000
 """Longest pause between two attempts to reach the broker; the libraries' own default is 30 s."""
 
 _ASK_MS = 1_000
+COMMAND_CONNECT_MS = 5_000
+"""Milliseconds after which a command that reads a topic and ends says that no broker answers."""
 _RETRY_S = 0.2
 _LOG_EVERY_S = 3.0
 _T = TypeVar("_T")
@@ -213,7 +215,12 @@ def wait_for_broker(config: KafkaConfig, log: logging.Logger, stopping: threadin
     def note(_: RetryCallState) -> None:
         if throttle.due():
             left = max(0.0, deadline - time.monotonic())
-            log.warning("waiting for Kafka on %s (%.0f s left)", config.bootstrap, left)
+            log.warning(
+                "waiting for Kafka on %s (%.0f s left); start one with `driftline broker start`, or name yours with"
+                " `driftline --bootstrap HOST:PORT` or the key kafka.bootstrap",
+                config.bootstrap,
+                left,
+            )
 
     retrying = Retrying(
         retry=retry_if_exception(_may_come_back),

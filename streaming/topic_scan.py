@@ -9,7 +9,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streaming.clients import begin_offsets, end_offsets, make_consumer
+from streaming.clients import COMMAND_CONNECT_MS, begin_offsets, end_offsets, make_consumer
 from streaming.config import Config
 from streaming.record_sizes import ORDER_BYTES
 
@@ -79,7 +79,12 @@ def scan_back(config: Config, topic: str, partition: int) -> Iterator[Any]:
 
 def make_scanner(config: Config) -> KafkaConsumer:
     """A consumer that reads committed records only, with a size limit that fits every topic."""
-    return make_consumer(config.kafka, isolation_level="read_committed", max_partition_fetch_bytes=ORDER_BYTES)
+    return make_consumer(
+        config.kafka,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=ORDER_BYTES,
+        bootstrap_timeout_ms=COMMAND_CONNECT_MS,
+    )
 
 
 def read_span(consumer: KafkaConsumer, partition: TopicPartition, begin: int, end: int) -> Iterator[Any]:

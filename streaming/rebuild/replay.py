@@ -10,7 +10,14 @@ from kafka.errors import KafkaError
 
 from model.near_names import did_you_mean
 from streaming.backbone import OpenedBackbone
-from streaming.clients import begin_offsets, end_offsets, make_admin, make_consumer, topic_id
+from streaming.clients import (
+    COMMAND_CONNECT_MS,
+    begin_offsets,
+    end_offsets,
+    make_admin,
+    make_consumer,
+    topic_id,
+)
 from streaming.config import Config
 from streaming.kernel_log.snapshot import decode_snapshot
 from streaming.processor.machine import GroupMachine
@@ -69,7 +76,7 @@ def traffic_span(config: Config, group: str) -> TrafficSpan:
         raise ReplayError(f"there is no kernel group {group!r}; the configured ones are: {', '.join(known)}{near}")
     partition = TopicPartition(config.topics.traffic, number)
     try:
-        with make_admin(config.kafka) as admin:
+        with make_admin(config.kafka, bootstrap_timeout_ms=COMMAND_CONNECT_MS) as admin:
             topic = topic_id(admin, partition.topic)
         if topic is None:
             raise ReplayError(f"there is no topic {partition.topic!r}: nothing is left to replay")

@@ -91,7 +91,7 @@ def test_an_unreachable_broker_is_reported_with_a_remedy(caplog: pytest.LogCaptu
     config = KafkaConfig(bootstrap="127.0.0.1:1", startup_wait_s=0.5)
     with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1 .*driftline broker start"):
         wait_for_broker(config, LOG)
-    assert "waiting for Kafka on 127.0.0.1:1" in caplog.text
+    assert "waiting for Kafka on 127.0.0.1:1" in caplog.text and "driftline broker start" in caplog.text
 
 
 def test_a_stopping_process_does_not_wait_for_the_broker() -> None:

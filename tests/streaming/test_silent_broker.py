@@ -45,3 +45,15 @@ def test_an_error_unrelated_to_the_broker_is_reported_unchanged(
         main(["kernel", "list"])
     output = capsys.readouterr().err
     assert "there is no such version" in output and "broker start" not in output
+
+
+@pytest.mark.timeout(25)
+@pytest.mark.parametrize("command", [["kernel", "list"], ["dead-letters", "list"]])
+def test_a_command_ends_by_itself_when_no_broker_answers(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("streaming.topic_scan.COMMAND_CONNECT_MS", 200)  # the client by itself tries for half a minute
+    with pytest.raises(SystemExit) as ended:
+        main(["--bootstrap", "127.0.0.1:1", *command])
+    assert ended.value.code == 2
+    assert "127.0.0.1:1" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_drift_is_handled_once_the_live_arm_has_learned_the_new_taste() -> None:
     story.go_on(12, Batch.new_taste)
     story.go_on(24, learned)
     assert story.own()["group"] is VerdictKind.HANDLED
-    assert "made good" in story.monitor.verdicts[0].words
+    assert "recovers" in story.monitor.verdicts[0].words
 
 
 def test_drift_of_one_scene_is_reported_for_that_scene_only() -> None:
