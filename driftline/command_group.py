@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.core import TyperGroup, TyperOption
 
-from driftline.context import silent_broker
+from driftline.context import errors, silent_broker
 from streaming.config import Config, load_config
 
 COMMON = ("config", "bootstrap", "run_dir")
@@ -46,9 +46,14 @@ class Commands(TyperGroup):
             _add_options(command, [_for_subcommand(option) for option in common])
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command. Raises what it raises, and BrokerSilent."""
+        """Runs the command. Raises what it raises, and BrokerSilent. An interrupted command says that it has ended."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            errors.print(
+                f"interrupted: `driftline {ctx.invoked_subcommand}` has ended", highlight=False, soft_wrap=True
+            )
+            raise
         except Exception as error:
             silent = silent_broker(ctx.obj, error)
             if silent is None:

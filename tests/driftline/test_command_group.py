@@ -78,3 +78,16 @@ def test_a_mistyped_name_is_answered_with_the_near_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert f"did you mean '{near}'?" in refused(capsys, *arguments.split(), "--bootstrap", "localhost:1")
+
+
+def test_an_interrupted_command_says_that_it_has_ended_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("local.control.views.print_list", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["kernel", "list"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted: `driftline kernel` has ended\n"
