@@ -24,6 +24,7 @@ BESIDES = {
     "verdict": {verdict for verdict, _, _ in VERDICTS},
     "arm": {"frozen", "live"},
     "stratum": {"group", "scene=home"},
+    "view": {"user_profile"},
 }
 """What records and rules ask for besides."""
 
