@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from features.live.features import LiveFeatures, RequestItems
 from features.live.outcome import RequestOutcome
 from lab.represented import RepresentedPairs, represent_pairs
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import ProfileTable
+from model.backbone.examples import Examples
 from model.backbone.interface import FrozenBackbone
 from model.backbone.past import past_events
 from model.config import HistorySpec, KernelConfig

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.training import GradientTraining
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import ProfileTable
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.config import LearnerConfig

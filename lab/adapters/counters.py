@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
 from lab.adapters.closed_path import ClosedPath
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.encoding.domain import FACETS
 
 STRENGTH = 10.0

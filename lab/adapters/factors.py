@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
 from lab.adapters.counters import STRENGTH, ClickCounters, log_odds
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 
 RANK, SWEEPS = 8, 8
 _CHUNK = 65_536

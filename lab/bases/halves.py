@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lab.streams.recording import Recording
 from lab.streams.stream import Chunk
-from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.dataset import ProfileTable, TrainingData
+from model.backbone.examples import Examples
 from model.backbone.shape import BackboneShape
 from model.encoding.features import FeatureEncoder
 from model.encoding.profile import ItemFeatures, UserFeatures

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lab.evaluate.known_labels import Labels
 from lab.evaluate.slices import USER_SLICES, SliceMeasures, measure_slice
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 
 CLICK_SLICES = ("no click known", "1-10 clicks known", "more clicks known")
 _FROM = (1, 11)

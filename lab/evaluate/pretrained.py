@@ -13,8 +13,9 @@ from features.live.layout import Crossing
 from lab.evaluate.config import EvaluationConfig
 from lab.kernel_start import PretrainingLog, kernel_start
 from lab.streams import Catalogue, Chunk, Stream, ensure_learnable
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import ProfileTable
 from model.backbone.dssm import make_foundation
+from model.backbone.examples import Examples
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import Make, pretrain_backbone
 from model.config import BackboneConfig, KernelConfig

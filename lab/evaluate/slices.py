@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lab.evaluate.compare import Interval, interval
 from lab.evaluate.measures import LEAST
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.config import NO_QUERY
 from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
 

@@ -18,7 +18,8 @@ from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import ensure_fits
 from lab.streams.recording import Recording
 from model.backbone.checkpoint import save_backbone
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import ProfileTable
+from model.backbone.examples import Examples
 from model.backbone.levels import LEVELS, Level
 from model.backbone.methods.method import METHOD_NAMES, MethodName
 from model.backbone.methods.scenes import BackboneWithScenes

@@ -24,7 +24,8 @@ from lab.evaluate.prequential import run
 from lab.evaluate.pretrained import Pretrained, Texts, pretrain_on
 from lab.fine_tuning.scratch import from_scratch
 from lab.streams.logged.logs import LoggedStream
-from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.dataset import ProfileTable, TrainingData
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow
 from model.backbone.levels import LEVELS, Level

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lab.fine_tuning.origin import TransferRefused
 from lab.streams import Chunk
 from lab.streams.recording import Recording, recoded
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.encoding.domain import DomainSpace
 
 

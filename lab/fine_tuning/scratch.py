@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.pretrain import pretrain
 from model.backbone.report import PretrainReport

@@ -16,7 +16,7 @@ from lab.streams.stream import Catalogue, Chunk, DriftSpan, Half, Stream, reques
 from model.encoding.domain import DomainSpace
 
 if TYPE_CHECKING:
-    from model.backbone.dataset import Examples
+    from model.backbone.examples import Examples
 
 
 class Profiles(Protocol):
@@ -63,7 +63,7 @@ class Recording:
 
         Indices point into `users` and `items`; domains are those of `space`.
         """
-        from model.backbone.dataset import Examples
+        from model.backbone.examples import Examples
 
         chunk = self._first_half
         row, column = np.nonzero(chunk.shown)

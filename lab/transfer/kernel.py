@@ -22,7 +22,7 @@ from lab.kernel_start import count_log
 from lab.represented import represent_pairs
 from lab.streams import Chunk
 from lab.transfer.task import PartedStream, Target
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.config import NO_HISTORY
 from model.kernel.batch import MicroBatch
 

@@ -17,7 +17,8 @@ from lab.fine_tuning.scratch import from_scratch
 from lab.transfer.kernel import adapt_further, adapt_kernel
 from lab.transfer.scoring import TargetTrial, TransferRow, in_scene
 from lab.transfer.task import PartedStream
-from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.dataset import ProfileTable, TrainingData
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.levels import Level

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lab.streams import Chunk
 from lab.transfer.catalogue import rank_catalogue
 from lab.transfer.task import Target, TransferTask
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.evaluation import auc, grouped_auc, log_loss, sigmoid
 
 USERS = 300

@@ -5,18 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.backbone.interface import round_representation
 from model.backbone.probe import rows, with_user_of, with_user_per_item
 from model.backbone.state import contents
 from model.encoding.features import FeatureBatch
-
-if TYPE_CHECKING:
-    from model.backbone.wrap import WrappedBackbone
 
 _MANY = 37
 """Rows of the large test: more than a small probe has, and no power of two."""
@@ -25,6 +22,19 @@ _ALONE = 16
 _REPEATS = 3
 _TOLERANCE = 1e-4
 """Allowed difference as a share of the largest value. Other batch sizes sum in another order, which makes 1e-6."""
+
+
+class CheckedBackbone(Protocol):
+    """The part of a wrapped module that is tried."""
+
+    module: nn.Module
+
+    @property
+    def raw(self) -> Any:
+        """The module, whose outputs are not converted to one form yet."""
+
+    def raw_content(self, batch: FeatureBatch) -> Tensor:
+        """Content vectors `(n, c)` before they are rounded."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class RowFunction:
     logits: bool = False
 
 
-def check_behaviour(backbone: WrappedBackbone, probe: FeatureBatch) -> CheckedShape:
+def check_behaviour(backbone: CheckedBackbone, probe: FeatureBatch) -> CheckedShape:
     """Tries every method of a frozen module on rows of `probe`.
 
     Raises ValueError, naming the method, for a failure, a wrong shape or type, values that are not finite, results that
@@ -68,7 +78,7 @@ def check_behaviour(backbone: WrappedBackbone, probe: FeatureBatch) -> CheckedSh
     return tried
 
 
-def _try_all(backbone: WrappedBackbone, probe: FeatureBatch) -> CheckedShape:
+def _try_all(backbone: CheckedBackbone, probe: FeatureBatch) -> CheckedShape:
     raw, everything = backbone.raw, torch.arange(max(len(probe), _MANY)) % len(probe)
 
     def batch(index: Tensor) -> tuple[FeatureBatch]:
@@ -168,7 +178,7 @@ def _check_rows(function: RowFunction, together: Tensor) -> None:
 
 
 @torch.no_grad()
-def _check_one_user(backbone: WrappedBackbone, probe: FeatureBatch, x: Tensor) -> None:
+def _check_one_user(backbone: CheckedBackbone, probe: FeatureBatch, x: Tensor) -> None:
     """A request has one user's row for all of its items (`u = 1`); training has a row for each (`u = n`)."""
     first = torch.tensor([0])
     for size in (2, len(probe)):
@@ -186,7 +196,7 @@ def _check_one_user(backbone: WrappedBackbone, probe: FeatureBatch, x: Tensor) -
 
 
 @torch.no_grad()
-def _check_content(backbone: WrappedBackbone, probe: FeatureBatch, content: Tensor) -> None:
+def _check_content(backbone: CheckedBackbone, probe: FeatureBatch, content: Tensor) -> None:
     """Content vectors are kept per item, so they may depend on nothing but the item."""
     n = len(probe)
     others = with_user_of(probe, torch.arange(n).roll(1))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import ProfileTable
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.optimisers import AdamW
 from model.backbone.statistics import FittedStatistics

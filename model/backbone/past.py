@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
+from model.backbone.examples import Examples
 from model.config import HistorySpec
 from model.encoding.history import PAD, PastEvents
-
-if TYPE_CHECKING:
-    from model.backbone.dataset import Examples
 
 
 def past_events(examples: Examples, spec: HistorySpec) -> PastEvents:

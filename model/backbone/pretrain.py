@@ -13,10 +13,11 @@ import torch
 
 from model.backbone.content import fit_content
 from model.backbone.custom import pretrain_custom
-from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
+from model.backbone.dataset import ProfileTable, TrainingData, validation_cut
 from model.backbone.dssm import make_foundation
 from model.backbone.encoders.cloze import cloze_pretrain
 from model.backbone.encoders.clue import clue_pretrain
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.item_aspects import ensure_distinguishable

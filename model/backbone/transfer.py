@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
+from model.backbone.dataset import ProfileTable, TrainingData, validation_cut
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import GrownBackbone, grow
 from model.backbone.levels import LEVELS, Level, level_of

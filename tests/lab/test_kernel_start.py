@@ -14,7 +14,8 @@ from features.live.features import LiveFeatures
 from features.live.layout import OVERALL, Crossing, LiveLayout
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import ProfileTable
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.config import KernelConfig
 from model.encoding.domain import DomainSpace

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain

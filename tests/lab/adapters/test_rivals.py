@@ -14,7 +14,7 @@ from lab.adapters import ADAPTERS, AdapterContext, refit
 from lab.adapters.counters import STRENGTH, ClickCounters, Counter, in_batches, log_odds
 from lab.adapters.factors import RidgeVectors
 from lab.adapters.neighbours import RECENT, CoClicks
-from model.backbone.dataset import Examples
+from model.backbone.examples import Examples
 from model.evaluation import auc
 from tests.lab.adapters.batches import batch_of
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from model.backbone.content import fit_content
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import ProfileTable
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
 from tests.model.conftest import SIZES, SMALL, World

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from model.backbone.checkpoint import load_backbone, save_backbone
-from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.dataset import ProfileTable, TrainingData
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.levels import LEVELS
 from model.backbone.pretrain import pretrain, pretrain_backbone

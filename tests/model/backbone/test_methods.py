@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.backbone.checkpoint import BackboneRefused, load_backbone, save_backbone
-from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.dataset import ProfileTable, TrainingData
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow
 from model.backbone.interface import fingerprint

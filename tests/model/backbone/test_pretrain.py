@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone.dataset import Examples, ProfileTable, TooFewExamplesError, TrainingData
+from model.backbone.dataset import ProfileTable, TooFewExamplesError, TrainingData
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint, round_representation
 from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain

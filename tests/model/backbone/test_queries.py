@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from model.backbone.checkpoint import load_backbone, save_backbone
-from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.dataset import ProfileTable, TrainingData
+from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.pretrain import pretrain, pretrain_backbone
 from model.backbone.probe import probe_batch

@@ -9,8 +9,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.dataset import ProfileTable, TrainingData
 from model.backbone.encoders.clue import clue_pretrain, contrast, user_vectors, view
+from model.backbone.examples import Examples
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder
 from model.encoding.profile import ItemFeatures, UserFeatures
