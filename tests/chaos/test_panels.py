@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from tests.chaos.conftest import Tell
+from tests.chaos.small_backbone import USERS
 from tests.chaos.stack import Stack
 from tests.chaos.test_alarms import ports
 from tests.streaming.monitoring.prometheus_server import RULES, Prometheus, prometheus, tool
@@ -16,6 +17,7 @@ from tests.streaming.monitoring.queries import PanelQuery, asked
 EMPTY_WHEN_WELL = {
     "driftline_clock_corrected_total": "no event is ahead of the broker's clock",
     "driftline_commits_failed_total": "no transaction fails",
+    "driftline_feature_rows_lost_total": "the feature store keeps every row",
     "driftline_connections_dropped_total": "no caller keeps the scorer waiting",
     "driftline_impressions_lost_total": "every impression is logged",
     "driftline_conversions_total": "nobody converts",
@@ -53,9 +55,11 @@ def empty(running: Prometheus) -> list[str]:
 
 
 def announce(stack: Stack) -> None:
-    """Tells a scorer that interest drifts."""
-    event = {"event": "drift", "name": "of-a-test", "kind": "abrupt", "phase": "begins", "time": time.time()}
-    answer = httpx.post(f"{stack.of('scorer')[0].url}/v1/events", json=[event], timeout=30)
+    """Tells a scorer that interest drifts, and how old every user is."""
+    now = time.time()
+    drift = {"event": "drift", "name": "of-a-test", "kind": "abrupt", "phase": "begins", "time": now}
+    users = [{"event": "user", "user_id": user, "time": now, "fields": {"age": 30}} for user in USERS]
+    answer = httpx.post(f"{stack.of('scorer')[0].url}/v1/events", json=[drift, *users], timeout=30)
     assert answer.status_code == 202, answer.text
 
 
