@@ -22,6 +22,7 @@ from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import stream_batch
 from lab.evaluate.pretrained import Pretrained
 from lab.evaluate.work import ensure_pretrained, load_pretrained
+from lab.replay.served_kernel import ServedKernel
 from lab.streams import Chunk, Stream
 from lab.streams.sources import Source
 from model.gate.config import GateConfig
@@ -29,7 +30,6 @@ from model.gate.gate import Gate
 from model.gate.guarded import GuardedLearner
 from model.gate.scored_examples import ScoredExamples
 from model.kernel.batch import MicroBatch
-from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
 
@@ -119,7 +119,7 @@ class _ConversionPlay:
         space, learner = half.stream.catalogue.space, half.plan.learner
         self._size = learner.batch_examples
         self._learner = Learner(half.start, learner, fingerprint="played", domain_sizes=space.sizes)
-        self._served, self._newest = Kernel.identity(half.start), 0
+        self._served = ServedKernel(half.start)
         self._logit = np.zeros(len(data), dtype=np.float32)
         self._version = np.zeros(half.requests, dtype=np.int64)
         self._guarded = None
@@ -137,8 +137,8 @@ class _ConversionPlay:
         taken, pending = 0, list[int]()
         for batch in range(view.batches):
             part = np.arange(edges[batch], edges[batch + 1])
-            self._logit[part] = self._served.logit(self._batch(part).inputs).numpy()
-            self._version[known.request[part]] = self._newest
+            self._logit[part] = self._served.kernel.logit(self._batch(part).inputs).numpy()
+            self._version[known.request[part]] = self._served.version
             for request in waiting[taken : closed[batch]].tolist():
                 pending.append(request)
                 if len(self._part(pending)) >= self._size:
@@ -157,21 +157,13 @@ class _ConversionPlay:
     def _learn(self, requests: list[int]) -> None:
         if self._guarded is None:
             self._learner.learn(self._batch(self._part(requests)))
-            self._publish(self._learner.candidate)
+            self._served.publish(self._learner.candidate)
             return
-        gate, step = self._guarded.gate, self._guarded.step(requests)
+        step = self._guarded.step(requests)
         for batch in step.batches:
             if batch.error is not None:
                 raise batch.error
-        if step.served is not None:
-            self._publish(step.served)
-            gate.harm.serve(self._newest)
-        elif not gate.held and any(batch.batch is not None for batch in step.batches):
-            gate.harm.published()
-            self._publish(self._learner.candidate)
-
-    def _publish(self, kernel: Kernel) -> None:
-        self._served, self._newest = kernel, self._newest + 1
+        self._served.follow(step, self._guarded.gate, self._learner.candidate)
 
     def _part(self, requests: Sequence[int]) -> NDArray[np.int64]:
         """The clicked examples of some requests."""

@@ -18,15 +18,15 @@ from features.live.outcome import RequestOutcome
 from lab.replay.feedback import Feedback
 from lab.replay.half import LiveHalf, ReplayRequests
 from lab.replay.record import Recorder
+from lab.replay.served_kernel import ServedKernel
 from model.config import LearnerConfig
 from model.evaluation import sigmoid
 from model.gate.config import GateConfig
 from model.gate.gate import Gate
-from model.gate.guarded import GuardedBatch, GuardedLearner, Step, is_counted
+from model.gate.guarded import GuardedBatch, GuardedLearner, is_counted
 from model.gate.scored_examples import ScoredExamples
 from model.kernel.batch import MicroBatch
 from model.kernel.features import KernelInputs
-from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
 
 Part = NDArray[np.int64]
@@ -92,7 +92,7 @@ class _GuardedReplay:
         self._live.restore(half.rows)
         self._learner = Learner(half.start, self._config, fingerprint="played", domain_sizes=half.space.sizes)
         self._guarded = None if gate is None else self._guard(gate)
-        self._served, self._newest = Kernel.identity(half.start), 0
+        self._served = ServedKernel(half.start)
 
     def _guard(self, config: GateConfig) -> GuardedLearner[int]:
         return GuardedLearner(self._learner, Gate[int](config, self._half.space.values, self._scored), self._batch)
@@ -143,9 +143,9 @@ class _GuardedReplay:
             items = RequestItems(outcome.domain, outcome.content, outcome.values)
             rows = slice(self._edges[request], self._edges[request + 1])
             self._features[rows] = self._live.features(outcome.time, outcome.user_id, items, outcome.items)
-        frozen, live = pairs.frozen_logit[self._source[part]], self._served.logit(self._inputs(part)).numpy()
+        frozen, live = pairs.frozen_logit[self._source[part]], self._served.kernel.logit(self._inputs(part)).numpy()
         self._logit[part] = frozen + self._replayed.gain[self._request[part]].astype(np.float32) * (live - frozen)
-        self._version[requests] = self._newest
+        self._version[requests] = self._served.version
         if self._recorder is None:
             return
         for request, domain in zip(requests, self._domain(requests), strict=True):
@@ -160,7 +160,7 @@ class _GuardedReplay:
             self._learner.learn(self._batch(requests))
             self._learned_at[self._part(requests)] = self._learner.examples
             self._live.update([self._outcome(request) for request in requests])
-            self._publish(self._learner.candidate)
+            self._served.publish(self._learner.candidate)
             return
         step = self._guarded.step(requests)
         for batch in step.batches:
@@ -168,7 +168,7 @@ class _GuardedReplay:
                 raise batch.error
             self._live.update([self._outcome(request) for request in batch.counted])
             self._note(batch)
-        self._publish_what_is_due(step, self._guarded.gate)
+        self._served.follow(step, self._guarded.gate, self._learner.candidate)
         if self._recorder is not None:
             self._recorder.followed(step.decisions)
 
@@ -182,17 +182,6 @@ class _GuardedReplay:
         if self._recorder is not None:
             newest = float(self._time[batch.requests].max())
             self._recorder.learned(batch, newest)
-
-    def _publish_what_is_due(self, step: Step[int], gate: Gate[int]) -> None:
-        if step.served is not None:
-            self._publish(step.served)
-            gate.harm.serve(self._newest)
-        elif not gate.held and any(batch.batch is not None for batch in step.batches):
-            gate.harm.published()
-            self._publish(self._learner.candidate)
-
-    def _publish(self, kernel: Kernel) -> None:
-        self._served, self._newest = kernel, self._newest + 1
 
     def _correct(self, late: Part) -> None:
         """Takes late clicks: what waits will be learned as clicked, what was taught is put right."""
