@@ -153,8 +153,9 @@ def resume(
 def _print_outcome(config: Config, order: Order, scorers: list[str] | None, key: str | None) -> None:
     from local.control.applied import wait_until_applied
     from local.control.views import ordered
+    from streaming.listening import client_url
 
     console.print(f"[bold]{order.group}[/]: {ordered(order)}", highlight=False, soft_wrap=True)
-    configured = [f"http://{config.scorer.host}:{config.scorer.port}"] if config.scorer.port else []
+    configured = [client_url(config.scorer.host, config.scorer.port)] if config.scorer.port else []
     for address in scorers or configured:
         console.print(f"  {address}: {wait_until_applied(address, order, key)}", highlight=False, soft_wrap=True)

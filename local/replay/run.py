@@ -24,6 +24,7 @@ from local.replay.publish import Publisher, publish_profiles, wait_for_ingest
 from local.replay.result import ReplayConfig, ReplayResult
 from streaming.clients import wait_for_broker
 from streaming.config import Config
+from streaming.listening import client_url
 from streaming.scorer.schema import Readiness
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,7 @@ class ScorerNotReadyError(Exception):
 
 def scorer_address(config: Config) -> str:
     """Base address of the configured scorer as a client on this machine reaches it."""
-    host = "127.0.0.1" if config.scorer.host in ("0.0.0.0", "::", "") else config.scorer.host
-    return f"http://{host}:{config.scorer.port}"
+    return client_url(config.scorer.host, config.scorer.port)
 
 
 async def wait_for_scorer(address: str, *, timeout_s: float) -> None:

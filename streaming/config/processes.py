@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from model.config import Section
 from model.control_users import ControlUsers
@@ -199,6 +199,15 @@ class ScorerConfig(Section):
     def control_users(self) -> ControlUsers:
         """The rule that draws the users served by the frozen arm."""
         return ControlUsers(self.control_share, self.control_salt)
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> ScorerConfig:
+        if self.port == self.metrics_port != 0 and self.host == self.metrics_host:
+            raise ValueError(
+                f"port and metrics_port are both {self.port}, and one process cannot listen on it twice: set another "
+                "metrics_port (0 takes a free one); the scorer's own port answers /healthz and /readyz too"
+            )
+        return self
 
     @field_validator("cors_origins")
     @classmethod

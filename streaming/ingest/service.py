@@ -31,9 +31,10 @@ from streaming.ingest.progress import ReadProgress
 from streaming.ingest.reader import InteractionsReader, Polled
 from streaming.ingest.routing import Routing
 from streaming.ingest.ticker import Ticker
+from streaming.listening import CannotListenError
 from streaming.monitoring import metrics
 from streaming.monitoring.feature_counts import FeatureCounts
-from streaming.monitoring.health import Check, HealthServer, PortTakenError
+from streaming.monitoring.health import Check, HealthServer
 from streaming.retries import Retrier, StoppedError
 from streaming.topics import TopicMismatch, TopicsFailed, ensure_topics
 
@@ -46,8 +47,8 @@ _EXPLAINED = (
     BackboneRefused,
     BrokerRefused,
     BrokerUnreachable,
+    CannotListenError,
     OutputRefusedError,
-    PortTakenError,
     TlsFileError,
     TopicMismatch,
     TopicsFailed,
@@ -105,7 +106,7 @@ class Ingest:
         """Ingests until it is told to stop. Raises the error that ends it."""
         quiet_client_logs()
         config = self._config
-        with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, self._checks()):
+        with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, self._checks(), section="ingest"):
             self._check_backbone()
             wait_for_broker(config.kafka, log, self._stopping)
             ensure_topics(config)

@@ -17,6 +17,8 @@ import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder, gzip_accepted
 
+from streaming.listening import CannotListenError, bare, family_of
+
 Check = Callable[[], str | None]
 """Returns None if all is well, else a sentence that says what is wrong."""
 
@@ -27,10 +29,6 @@ _ALLOWED = "GET, HEAD, OPTIONS"
 _MOST_CLIENTS = 32
 
 log = logging.getLogger(__name__)
-
-
-class PortTakenError(Exception):
-    """The process cannot listen on the port of `/metrics`; the message names the port and the cure."""
 
 
 def examine(checks: Mapping[str, Check]) -> dict[str, str]:
@@ -69,9 +67,10 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 class _Server(ThreadingWSGIServer):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
         self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
-        super().__init__(*arguments, **options)
+        self.address_family = family_of(address[0])
+        super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         # One thread per client, but not without limit: half-sent requests would fill the process with threads.
@@ -111,19 +110,24 @@ class HealthServer:
         port: int,
         checks: Mapping[str, Check],
         *,
+        section: str = "*",
         missing: Missing | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        """Binds the port at once; port 0 takes a free one. `missing` adds `/readyz`. Raises PortTakenError."""
+        """Binds the port at once; port 0 takes a free one. `missing` adds `/readyz`.
+
+        Raises CannotListenError, which names the keys of `section`, the process's part of the configuration.
+        """
         self._checks = dict(checks)
         self._missing = missing
         self._metrics = make_wsgi_app(registry, disable_compression=True)
         try:
-            self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_QuietHandler)
-        except OSError as error:
-            raise PortTakenError(
-                f"cannot listen on {host}:{port} for /metrics: {error.strerror or error}; "
-                "end the process that holds the port, or set metrics_host and metrics_port (0 takes a free one)"
+            self._server = make_server(
+                bare(host), port, self._answer, server_class=_Server, handler_class=_QuietHandler
+            )
+        except (OSError, ValueError) as error:  # ValueError: a name that no host can have
+            raise CannotListenError(
+                host, port, (f"{section}.metrics_host", f"{section}.metrics_port"), error
             ) from error
         self.port: int = self._server.server_address[1]
         """The port it listens on."""

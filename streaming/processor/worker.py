@@ -22,7 +22,7 @@ def run_until_stopped(config: Config, processor: Processor, supervisor: TaskSupe
         "feature_push": processor.pusher.check,
         "traffic": traffic.check,
     }
-    with HealthServer(config.processor.metrics_host, config.processor.metrics_port, checks):
+    with HealthServer(config.processor.metrics_host, config.processor.metrics_port, checks, section="processor"):
         pushing = supervisor.thread("live-pusher", processor.pusher.run)
         supervisor.thread("traffic-id-monitor", traffic.run)
         worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)

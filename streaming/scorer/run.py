@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import threading
 
 import torch
@@ -18,6 +17,7 @@ from model.kernel.record import KernelInfo, unpack_kernel
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config
 from streaming.events.rules import EventRules
+from streaming.listening import joined, listen
 from streaming.monitoring.feature_counts import FeatureCounts
 from streaming.monitoring.health import HealthServer
 from streaming.monitoring.supervisor import TaskSupervisor
@@ -30,23 +30,10 @@ from streaming.scorer.core import Scorer
 from streaming.scorer.service import ScorerService
 
 _GRACE_S = 15
+_KEYS = ("scorer.host", "scorer.port")
+_BACKLOG = 2_048
 
 log = logging.getLogger(__name__)
-
-
-class ScorerPortTakenError(Exception):
-    """The scorer cannot listen on its port; the message names the port and the cure."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free port. Raises ScorerPortTakenError."""
-    try:
-        return socket.create_server((host, port), backlog=2_048)
-    except OSError as error:
-        raise ScorerPortTakenError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; end the process that holds it, or set "
-            "scorer.host and scorer.port (0 takes a free one)"
-        ) from error
 
 
 def make_kernels(config: Config, opened: OpenedBackbone) -> ActiveKernels:
@@ -104,12 +91,12 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
 def run_scorer(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, then delivers waiting impressions. Returns the exit code: 1 after a failure.
 
-    Raises ConfigError, ScorerPortTakenError, BackboneRefused, StoreUnavailableError or TextModelUnavailableError before
+    Raises ConfigError, CannotListenError, BackboneRefused, StoreUnavailableError or TextModelUnavailableError before
     it serves anything.
     """
     check_access(config)
     torch.set_num_threads(1)  # the models are so small that a second thread costs more than it saves
-    with listen(config.scorer.host, config.scorer.port) as listener:
+    with listen(config.scorer.host, config.scorer.port, _KEYS, backlog=_BACKLOG) as listener:
         opened = open_backbone(config)
         kernels = make_kernels(config, opened)
         counts = FeatureCounts(counting=False)
@@ -118,11 +105,11 @@ def run_scorer(config: Config) -> int:
         service = ScorerService(config, scorer, kernels, supervisor, on_ready=counts.begin)
         server = make_server(config, service)
         _keep_signals_to_uvicorn()
-        log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
+        log.info("scorer listens on http://%s", joined(*listener.getsockname()[:2]))
         if not config.access.request_id_secrets:
             log.info("request ids are not signed, feedback can be forged: access.request_id_secrets is empty")
         metrics_host, metrics_port = config.scorer.metrics_host, config.scorer.metrics_port
-        with HealthServer(metrics_host, metrics_port, service.checks, missing=service.missing):
+        with HealthServer(metrics_host, metrics_port, service.checks, section="scorer", missing=service.missing):
             server.run(sockets=[listener])
     return supervisor.exit_code
 

@@ -161,6 +161,7 @@ def value_at(config: Config, path: str) -> Any:
         ("LIVE__HALF_LIVES_S", "[true, 2]", "half_lives_s: a number is wanted, not true or false"),
         ("DOMAINS__SCENE", '["home", "a", "a"]', r"domains\.scene: 'a' is listed twice"),
         ("TOPICS__TRAFFIC", "interactions", "'interactions' is the name of two topics"),
+        ("SCORER__METRICS_PORT", "8000", "scorer: port and metrics_port are both 8000, .*: set another metrics_port"),
         ("TOPICS__TRAFFIC", "..", r"topics\.traffic: Kafka accepts no topic"),
         ("PRETRAIN__SEED", "-1", r"pretrain\.seed: .*greater than or equal to 0"),
     ],

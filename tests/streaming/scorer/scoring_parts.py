@@ -36,6 +36,7 @@ from streaming.events.request_ids import RequestIds
 from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key
+from streaming.listening import listen
 from streaming.scorer.access import AccessControl
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
@@ -45,7 +46,7 @@ from streaming.scorer.core import CLICKS_ALONE, Scored, Scorer
 from streaming.scorer.page.history import StatusHistory
 from streaming.scorer.page.orders import signed
 from streaming.scorer.page.views import OrderRequest, PageView
-from streaming.scorer.run import listen, make_server
+from streaming.scorer.run import make_server
 from streaming.scorer.schema import KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
 
@@ -304,7 +305,7 @@ def serving(config: Config | None = None, backend: FakeBackend | None = None, po
     """The port of a running scorer, on real sockets, by the server that `driftline serve` runs."""
     config = config or Config()
     backend = backend or FakeBackend(config)
-    with listen("127.0.0.1", port) as listener:
+    with listen("127.0.0.1", port, ("scorer.host", "scorer.port"), backlog=128) as listener:
         server = make_server(config, backend)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

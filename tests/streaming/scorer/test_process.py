@@ -28,7 +28,7 @@ from model.encoding.profile import ItemFeatures, UserFeatures
 from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events import ServedImpression, decode_traffic
-from streaming.scorer.run import ScorerPortTakenError, listen, run_scorer
+from streaming.scorer.run import run_scorer
 from tests.streaming.small_start import save_start
 
 USER = "somebody"
@@ -117,11 +117,4 @@ def test_without_a_backbone_a_scorer_ends_at_once_with_a_remedy_and_frees_its_po
     (port,) = free_ports(1)
     with pytest.raises(BackboneRefused, match="pretrain a backbone first"):
         run_scorer(_on_port(Config(run_dir=tmp_path / "run"), port))
-    listen("127.0.0.1", port).close()
-
-
-def test_a_port_in_use_is_reported_with_a_remedy() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ScorerPortTakenError, match=rf"127\.0\.0\.1:{port}.*scorer\.port"):
-            listen("127.0.0.1", port)
+    socket.create_server(("127.0.0.1", port)).close()
