@@ -31,6 +31,16 @@ log = logging.getLogger(__name__)
 
 _WRITE_CHUNK = 500
 """Rows per transaction, few enough that the other writer does not wait long (docs/decisions/0023)."""
+_EVICTING = "allkeys-"
+"""How the names of policies begin that evict rows; `volatile-` ones take keys with an expiry, which no row has."""
+_REDIS_CURES: tuple[tuple[type[redis.RedisError], str], ...] = (
+    (redis.OutOfMemoryError, "its memory is full: give it more (maxmemory), or take keys of others away"),
+    (redis.ReadOnlyError, "it is a replica: set DRIFTLINE_FEATURES__REDIS to the address of the primary"),
+    (redis.exceptions.NoPermissionError, "its user lacks a right: allow it to read and write all keys (ACL SETUSER)"),
+    (redis.BusyLoadingError, "it is reading its data: wait until it has ended"),
+    (redis.AuthenticationError, "set DRIFTLINE_FEATURES__REDIS_PASSWORD to its password"),
+)
+"""Cures by class, because the client removes the server's code (`OOM`, `READONLY`) from the message."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -70,6 +80,7 @@ class OnlineStore:
         Raises StoreUnavailableError.
         """
         if self.applied:
+            self._warn_of_eviction()
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +96,7 @@ class OnlineStore:
                 "choose a DRIFTLINE_RUN_DIR that can be written"
             ) from error
         log.info("feature store: %s", self.describe())
+        self._warn_of_eviction()
 
     def describe(self) -> str:
         """Which online store is used, and where."""
@@ -140,6 +152,24 @@ class OnlineStore:
             self.repo_config, self.repository.views[USER_PROFILE], [codec.entity_key(join_key("user"), "")]
         )
 
+    def _warn_of_eviction(self) -> None:
+        """Logs a warning if Redis may evict rows: nobody writes a profile again, and the processor notices only the
+        loss of all rows. A Redis that cannot be asked is passed over; reads and writes report an unreachable one."""
+        if self._config.online_store != "redis":
+            return
+        try:
+            policy = self._store._get_client(self.repo_config.online_store).info("memory").get("maxmemory_policy", "")
+        except redis.RedisError as error:
+            log.debug("%s does not tell its maxmemory-policy: %s", self.describe(), error)
+            return
+        if str(policy).startswith(_EVICTING):
+            log.warning(
+                "%s has maxmemory-policy %s, so it may evict profiles and live rows, and requests are scored without "
+                "them; let it refuse writes, which is reported: redis-cli CONFIG SET maxmemory-policy noeviction",
+                self.describe(),
+                policy,
+            )
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
@@ -147,15 +177,15 @@ class OnlineStore:
         except sqlite3.Error as error:
             raise StoreUnavailableError(self._explain_sqlite(str(error))) from error
         except redis.RedisError as error:
-            raise StoreUnavailableError(self._explain_redis(str(error))) from error
+            raise StoreUnavailableError(self._explain_redis(error)) from error
 
-    def _explain_redis(self, message: str) -> str:
+    def _explain_redis(self, error: redis.RedisError) -> str:
+        message = str(error).rsplit("of pipeline caused error: ", 1)[-1]  # before it the client repeats the whole row
         if "MISCONF" in message:  # it takes no writes that it could not save
             cure = "it cannot save its data, most often because its disk is full: free some space; its log says more"
-        elif "OOM" in message:
-            cure = "its memory is full: give it more, or take keys of others away (maxmemory)"
         else:
-            cure = "start it, or set DRIFTLINE_FEATURES__REDIS to its address"
+            cures = (cure for kind, cure in _REDIS_CURES if isinstance(error, kind))
+            cure = next(cures, "start it, or set DRIFTLINE_FEATURES__REDIS to its address")
         return f"{self.describe()} cannot be used ({message}): {cure}"
 
     def _explain_sqlite(self, message: str) -> str:
