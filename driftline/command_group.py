@@ -7,13 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperGroup, TyperOption
 
 from driftline.context import errors, silent_broker
+from local.signals import ending_signal
 from streaming.config import Config, load_config
 
 COMMON = ("config", "bootstrap", "run_dir")
 """Names of the options that may stand before and after the name of a command."""
+
+KEPT = {
+    "bases": "nothing is kept",
+    "data": "files that were fetched whole are kept; the same command fetches the rest",
+    "evaluate": "finished runs are kept; the same command goes on with the others",
+    "fine-tune": "the same command starts again",
+    "pretrain": "the same command starts again, with what the cache has",
+    "replay": "what was sent stays in the log",
+    "replay-log": "what it did not report as written or published is neither; the same command starts again",
+    "setup": "the same command does the rest",
+    "transfer": "finished runs are kept; the same command goes on with the others",
+}
+"""What an interrupted command leaves, and how to go on; a command that only reads or orders needs no such words."""
 
 _PANEL = "Options of every command"
 
@@ -46,15 +61,22 @@ class Commands(TyperGroup):
             _add_options(command, [_for_subcommand(option) for option in common])
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command. Raises what it raises, and BrokerSilent. An interrupted command says that it has ended."""
+        """Runs the command. Raises what it raises, and BrokerSilent.
+
+        An interrupted command says that it has ended and what is kept, and exits with 128 and the signal's number.
+        """
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            errors.print(
-                f"interrupted: `driftline {ctx.invoked_subcommand}` has ended", highlight=False, soft_wrap=True
-            )
+        except typer.Exit:
             raise
-        except Exception as error:
+        except (KeyboardInterrupt, Exception) as error:
+            if (number := ending_signal(error)) is not None:
+                name = ctx.invoked_subcommand
+                kept = f"; {KEPT[name]}" if name in KEPT else ""
+                errors.print(f"interrupted: `driftline {name}` has ended{kept}", highlight=False, soft_wrap=True)
+                raise typer.Exit(128 + number) from error
+            if isinstance(error, KeyboardInterrupt):
+                raise
             silent = silent_broker(ctx.obj, error)
             if silent is None:
                 raise

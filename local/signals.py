@@ -1,4 +1,4 @@
-"""Signals that end the demo, so that what it started is ended first."""
+"""Signals that end a command, so that what it started is ended first."""
 
 from __future__ import annotations
 
@@ -11,22 +11,56 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the demo to end. A KeyboardInterrupt, because event loops let only that pass."""
+    """A signal asked the process to end. A KeyboardInterrupt, because event loops let only that pass."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.exit_code = 128 + number
         """As shells have it."""
+
+
+_last: int | None = None
+
+
+def end_in_order() -> None:
+    """From now on an ending signal raises Interrupted in the main thread, so that SIGTERM ends children too.
+
+    A signal that is ignored (nohup, a job in the background of a shell) stays ignored.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def end_at_once() -> None:
+    """From now on a signal that raised Interrupted ends the process at once, without a word."""
+    for number in ENDING:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def ending_signal(error: BaseException) -> int | None:
+    """Number of the signal that is behind `error`; None if none has come.
+
+    A library may replace the interruption by an error of its own, as the readers of pandas do.
+    """
+    if isinstance(error, Interrupted):
+        return error.number
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else _last
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    global _last  # noqa: PLW0603 - a handler has nothing else to write to, and signals belong to the whole process
+    _last = number
+    raise Interrupted(number)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within it, an ending signal raises Interrupted in the main thread."""
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    with _handled(interrupt):
+    with _handled(_interrupt):
         yield
 
 

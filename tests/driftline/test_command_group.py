@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ import pytest
 import typer.main
 
 from driftline.cli import app, main
-from driftline.command_group import COMMON
+from driftline.command_group import COMMON, KEPT
+from local.signals import end_at_once, end_in_order
 
 
 def leaves(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -91,3 +95,62 @@ def test_an_interrupted_command_says_that_it_has_ended_without_a_traceback(
         main(["kernel", "list"])
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted: `driftline kernel` has ended\n"
+
+
+def test_an_interruption_that_a_library_turned_into_an_error_is_no_error_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def swallowed(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ValueError("Calling read(nbytes) on source failed") from None
+
+    monkeypatch.setattr("local.control.views.print_list", swallowed)
+    monkeypatch.setattr("local.signals._last", None)
+    end_in_order()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["kernel", "list"])
+    finally:
+        end_at_once()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "interrupted: `driftline kernel` has ended\n"
+
+
+def test_every_command_that_keeps_something_exists() -> None:
+    assert KEPT.keys() <= {command.name for command in typer.main.get_group(app).commands.values()}
+
+
+PROGRAM = """
+import signal, sys
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "driftline.cli":
+            print("importing", flush=True)
+            signal.pause()
+sys.meta_path.insert(0, Slow())
+from driftline.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_while_modules_are_imported_ends_in_one_line(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", PROGRAM, "config"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        assert process.stderr.read() == "interrupted: `driftline` has ended\n"
+    assert process.returncode == 128 + number
+
+
+def test_a_signal_that_the_starter_ignores_stays_ignored() -> None:
+    program = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from local.signals import end_in_order; "
+        "end_in_order(); signal.raise_signal(signal.SIGHUP); print('goes on')"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
