@@ -86,7 +86,7 @@ class Committing:
         if now - self._committed_at < self._config.commit_interval_s:
             return
         self._committed_at = now
-        kernel = self._machine.published
+        kernel = self._machine.publisher.published
         fresh, self._kernel = None if kernel is self._kernel else kernel, kernel
         if now - self._cut_at >= self._config.snapshot_interval_s:
             self._cut_at = now
@@ -99,7 +99,7 @@ class Committing:
         if self.cuts and self.cuts[-1].closed.segment is not None:
             self.closed[self.cuts[-1].closed.number] = decode_segment(self.cuts[-1].closed.segment)
         closed = machine.take_closed()
-        rows, kept = machine.take_changed_rows(), machine.take_checkpoints()
+        rows, kept = machine.rows.take_changed(), machine.take_checkpoints()
         self.kept += kept
         self.cuts.append(CutState(machine.snapshot(), rows, machine.rows_offset, frozenset(), closed, kept=kept))
         return self.cuts[-1]

@@ -104,14 +104,14 @@ def _pairs(config: Config, opened: OpenedBackbone, log: Sequence[tuple[bytes, fl
     alone.drift = _NoMonitoring(name, alone.guarded.gate, config.domain_space(), config.drift, None)
     pairs, first = [], len(log) // 5
     for begin in range(0, len(log), _CHUNK):
-        before, seconds = monitored.examples, {}
+        before, seconds = monitored.publisher.examples, {}
         for machine in (monitored, alone) if begin % (2 * _CHUNK) else (alone, monitored):
             began = time.thread_time()
             for offset, (value, now) in enumerate(log[begin : begin + _CHUNK], begin):
                 machine.feed(offset, value, now)
             seconds[machine] = time.thread_time() - began
         if begin >= first:
-            pairs.append((monitored.examples - before, seconds[monitored], seconds[alone]))
+            pairs.append((monitored.publisher.examples - before, seconds[monitored], seconds[alone]))
     return monitored, np.array(pairs)
 
 

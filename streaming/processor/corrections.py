@@ -82,6 +82,10 @@ class Corrections:
     index: ClosedIndex
     logged: LoggedRequests
     dropped: Counter[str]
+    most: int
+    """Number of waiting feedback from which it is looked up at once."""
+    wait_s: float
+    """How long the oldest waits for more, seconds of event time."""
     since: float = 0.0
     """Watermark when the oldest waiting feedback came, seconds."""
     _waiting: dict[str, tuple[ClosedRequest, list[str]]] = field(default_factory=dict)
@@ -89,6 +93,10 @@ class Corrections:
 
     def __len__(self) -> int:
         return self._clicks
+
+    def is_due(self, watermark: float) -> bool:
+        """Whether the waiting feedback should be looked up now: there is enough of it, or the oldest has waited."""
+        return self._clicks >= self.most or (self._clicks > 0 and watermark - self.since >= self.wait_s)
 
     def add(self, late: LateClick | LateConversion, watermark: float) -> None:
         """Adds feedback for a closed request."""

@@ -8,8 +8,8 @@ from model.drift.signs import Signals
 from model.drift.verdict import VerdictKind
 from streaming.events.decisions import Decision
 from streaming.monitoring import metrics
+from streaming.processor.group_decisions import GATE
 from streaming.processor.group_drift_monitor import ALARM, VERDICT
-from streaming.processor.machine import GATE
 from streaming.processor.status import DriftView
 
 

@@ -8,6 +8,7 @@ conversions it also corrects their live rows, and clicked requests whose labels 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 from model.gate.guarded import Step, is_counted
@@ -17,9 +18,11 @@ from streaming.processor.experiment import Experiment
 from streaming.processor.join import LabelledRequest, LateConversion
 from streaming.processor.mature_requests import MatureRequests
 
+log = logging.getLogger(__name__)
+
 
 class GroupConversions:
-    """Counts a group's conversions and teaches them to its head.
+    """Counts a group's conversions and teaches them to its head. `skipped` counts what is not learned, by reason.
 
     `gathered` are later conversions that wait to be looked up in the log. `head` and `mature` are None for a backbone
     of clicks alone, which counts conversions and learns none.
@@ -27,14 +30,17 @@ class GroupConversions:
 
     def __init__(
         self,
+        group: str,
         gathered: Corrections,
+        *,
         logged: LoggedRequests,
         experiment: Experiment,
         head: ConversionHead | None,
         mature: MatureRequests | None,
+        skipped: Counter[str],
     ) -> None:
         self.gathered, self.head, self.mature = gathered, head, mature
-        self._logged, self._experiment = logged, experiment
+        self._group, self._logged, self._experiment, self._skipped = group, logged, experiment, skipped
         self.counts: Counter[str] = Counter()
         """Conversions by time of arrival: `in_window`, with the labels, or `later`."""
 
@@ -66,27 +72,39 @@ class GroupConversions:
 
     # --- the head; without one these do nothing ---
 
-    def clicked(self, requests: list[LabelledRequest]) -> None:
-        """Counts clicked requests into the head's live rows (`ConversionHead.clicked`)."""
-        if self.head is not None:
-            self.head.clicked(requests)
-
     def is_due(self, watermark: float, batch_examples: int) -> bool:
         """Whether the mature requests should be learned now (`MatureRequests.due`)."""
         return self.mature is not None and self.mature.due(watermark, batch_examples)
 
-    def skip(self) -> int:
-        """Removes the mature requests without learning from them; returns how many they were."""
-        return 0 if self.mature is None else len(self.mature.take())
+    def skip(self) -> None:
+        """Removes the mature requests without learning from them, because learning is stopped."""
+        if self.mature is not None:
+            self._skipped["learning_stopped"] += len(self.mature.take())
 
-    def learn(self) -> Step[LabelledRequest] | None:
-        """Learns from the mature requests, whose impressions are read from the log (0142); None if there are none.
+    def learn(self, *, into_rows: bool) -> Step[LabelledRequest]:
+        """Learns from the mature requests, whose impressions are read from the log (0142).
 
-        Those that the log no longer has are counted as `uncorrectable`.
+        Later conversions are looked up first (`look_up`), because they are labels of these. Requests that the log no
+        longer has are counted as `uncorrectable`.
         """
-        if self.head is None or self.mature is None:
-            return None
+        if self.head is None or not self.mature:
+            return Step()
+        self.look_up(into_rows=into_rows)
         mature = self.mature.take()
         requests = [found for closed in mature if (found := self._logged.labelled(closed)) is not None]
         self.gathered.dropped["uncorrectable"] += len(mature) - len(requests)
-        return self.head.learn(requests) if requests else None
+        return self._counted(self.head.learn(requests)) if requests else Step()
+
+    def settle(self) -> Step[LabelledRequest]:
+        """Decides all examples whose labels are in doubt (`ConversionHead.settle`)."""
+        return Step() if self.head is None else self._counted(self.head.settle())
+
+    def _counted(self, step: Step[LabelledRequest]) -> Step[LabelledRequest]:
+        """Counts what the head's gate has set aside and what its learner refused."""
+        for batch in step.batches:
+            if batch.error is not None:
+                self._skipped["unlearnable"] += len(batch.requests)
+                log.error("group %s: conversions cannot be learned (%r) and are left out", self._group, batch.error)
+            else:
+                self._skipped["set_aside"] += int(batch.scored.select(~batch.learned).label.size)
+        return step

@@ -104,7 +104,7 @@ class GroupMetrics:
             metrics.join.LABEL_DELAY.labels(group, kind).observe(delay)
         for reason, count in machine.dropped.items():
             metrics.join.JOIN_DROPPED.labels(group, reason).inc(self._new("dropped " + reason, count))
-        for outcome, count in machine.late_clicks.items():
+        for outcome, count in machine.late_clicks.counts.items():
             metrics.join.LATE_CLICKS.labels(group, outcome).inc(self._new("late " + outcome, count))
         for when, count in machine.conversions.counts.items():
             metrics.join.CONVERSIONS.labels(group, when).inc(self._new("conversions " + when, count))

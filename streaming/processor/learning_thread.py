@@ -76,7 +76,7 @@ class LearningThread:
         self._status: GroupStatus | None = None
         self._looked_at = -math.inf
         self._cut_position = -1
-        self._cut_version = max(published_version, machine.version)
+        self._cut_version = max(published_version, machine.publisher.version)
         self._thread = threading.Thread(target=self._run, name=f"learner-{machine.group}", daemon=True)
         self._ending = False
         self._ended = False
@@ -190,7 +190,7 @@ class LearningThread:
         return status
 
     def _take_rows(self) -> None:
-        rows = self.machine.take_changed_rows()
+        rows = self.machine.rows.take_changed()
         self._rows.update({(row.kind, row.key): row for row in rows})
         self._on_rows(rows)
 
@@ -210,7 +210,7 @@ class LearningThread:
 
     def _fresh_kernel(self) -> PublishedKernel | None:
         """The newest kernel if no cut has it yet. Cuts are requested one after the other, never from two threads."""
-        published = self.machine.published
+        published = self.machine.publisher.published
         if published is None or published.info.version <= self._cut_version:
             return None
         self._cut_version = published.info.version

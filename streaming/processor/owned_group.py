@@ -25,6 +25,7 @@ from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace, S
 from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.corrections import LoggedTraffic
 from streaming.processor.group_metrics import GroupMetrics
+from streaming.processor.group_parts import GroupSpec, assemble
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
@@ -84,8 +85,8 @@ def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveR
 def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: LoggedTraffic) -> GroupMachine:
     """A machine without any record yet; `traffic` is its log. Raises FirstRowsRefused."""
     fingerprint, layout, space = opened.backbone.fingerprint, opened.layout, config.domain_space()
-    return GroupMachine(
-        group,
+    spec = GroupSpec(
+        group=group,
         fingerprint=fingerprint,
         widths=Widths.of(opened.backbone, layout),
         space=space,
@@ -101,6 +102,7 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: Log
         reference=opened.reference,
         conversions=_conversion_head(config, opened),
     )
+    return GroupMachine(assemble(spec))
 
 
 def _conversion_head(config: Config, opened: OpenedBackbone) -> ConversionHead | None:
@@ -149,7 +151,7 @@ class GroupLoader:
             raise
         # The store may lack the first rows and the last rows before a crash. This runs on the event loop: a group lost
         # meanwhile is cancelled here, so its rows cannot overwrite those of its next owner.
-        self._pusher.begin(group, machine.rows())
+        self._pusher.begin(group, machine.rows.all())
         pace = SnapshotPace(self._config.processor.snapshot_interval_s, self._config.processor.relearn_s)
         thread = self._thread(machine, pace, stored.kernel_version)
         thread.start()
@@ -180,7 +182,7 @@ class GroupLoader:
         """Pushes the changed rows, and all of them if the store has lost them; runs on the learning thread."""
         self._pusher.add(machine.group, changed)
         if self._pusher.take_lost(machine.group):
-            self._pusher.add(machine.group, machine.rows())
+            self._pusher.add(machine.group, machine.rows.all())
 
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:
         group = machine.group

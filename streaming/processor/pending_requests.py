@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
+from model.gate.gate import Gate
+from streaming.kernel_log.closed import ClosedRequest
 from streaming.processor.join import LabelledRequest
 
 
@@ -39,3 +42,13 @@ class PendingRequests:
         """Restores the requests that were pending, and how long the oldest has been so."""
         self._requests, self.since = [*requests], since
         self.examples = sum(len(request.impression.items) for request in requests)
+
+
+def waiting_request(
+    closed: ClosedRequest, pending: PendingRequests, gate: Gate[LabelledRequest]
+) -> LabelledRequest | None:
+    """A closed request while it waits for its micro-batch or for the gate; None once it is learned or skipped."""
+    if closed.learned_at >= 0:
+        return None
+    in_doubt = (request for batch in gate.waiting for request in batch.requests)
+    return next(request for request in chain(pending, in_doubt) if request.offset == closed.offset)

@@ -2,44 +2,75 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from model.gate.gate import WeightedBatch
-from streaming.events import ServedImpression, Traffic
+from streaming.events import ServedImpression
 from streaming.kernel_log.join_state import RequestRef
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.event_time import as_of_append
-from streaming.processor.join import Join, LabelledRequest
+from streaming.processor.group_parts import GroupParts
+from streaming.processor.join import LabelledRequest
+
+log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Takes records from `snapshot.resume_offset` to `snapshot.next_offset` and reopens in `join` what was open.
+    """Takes records from `snapshot.resume_offset` to `snapshot.next_offset`; open requests are open again at once.
 
     The snapshot names every impression that it needs, so the earlier history of the join does not matter (decision
     0070).
     """
 
-    def __init__(self, snapshot: GroupSnapshot, join: Join) -> None:
+    def __init__(self, snapshot: GroupSnapshot, parts: GroupParts) -> None:
+        """`parts` are those that the snapshot was restored into (`group_snapshot.restore_parts`)."""
         self.snapshot = snapshot
-        self._join = join
+        self._parts = parts
         self._pending: dict[int, ServedImpression | None] = {ref.offset: None for ref in snapshot.labelled}
         self._open: dict[int, RequestRef | None] = dict.fromkeys(snapshot.join.open_offsets)
         self._open |= {ref.offset: ref for ref in snapshot.join.labelled}
 
-    def needs(self, offset: int) -> bool:
-        """Whether the snapshot refers to the record at `offset`."""
-        return offset in self._pending or offset in self._open
-
-    def take(self, offset: int, record: Traffic, appended: float) -> None:
-        """Takes a record that is needed."""
-        if not isinstance(record, ServedImpression):
+    def feed(self, offset: int, value: bytes | None, appended: float) -> None:
+        """Takes the record at `offset` if the snapshot refers to it; nothing is learned from it."""
+        if offset not in self._pending and offset not in self._open:
             return
+        record = self._parts.reader.read(
+            offset, value, known=True
+        )  # checked before; checks are most of the work (0146)
+        if isinstance(record, ServedImpression):
+            self._take(offset, record, appended)
+
+    def _take(self, offset: int, record: ServedImpression, appended: float) -> None:
         if offset in self._pending:
             self._pending[offset] = as_of_append(record, appended)
         if offset in self._open:
-            self._join.reopen(offset, record, appended, self._open.pop(offset))
+            self._parts.join.reopen(offset, record, appended, self._open.pop(offset))
+
+    def finish(self) -> None:
+        """Restores what waits to be learned, from the records that were taken, and counts what the log has lost."""
+        parts, snapshot = self._parts, self.snapshot
+        parts.join.dropped.clear()  # the earlier owner has already counted these records
+        parts.reader.refused.clear()
+        if self.missing:
+            log.warning(
+                "group %s: traffic lacks %d requests that its snapshot refers to; they are lost, nothing is learned "
+                "from them; raise topics.traffic_retention_h",
+                parts.group,
+                self.missing,
+            )
+            parts.reader.refused["lost_in_recovery"] += self.missing
+        waiting = parts.guarded.gate.waiting = self._rebuild_waiting()
+        parts.pending.restore(self._rebuild(snapshot.pending), snapshot.pending_since)
+        head = parts.conversions.head
+        if head is not None and not isinstance(snapshot.conversions, msgspec.UnsetType):
+            lost = head.reopen(snapshot.conversions.waiting, parts.logged.labelled)
+            parts.join.dropped["uncorrectable"] += lost
+        for request in [*(request for batch in waiting for request in batch.requests), *parts.pending]:
+            parts.join.closed.add(request.impression.request_id, request.reference, request.impression.time)
 
     @property
     def missing(self) -> int:
@@ -51,17 +82,17 @@ class Recovery:
                 gone |= offsets
         return len(self._open) + len(gone)
 
-    def rebuild_waiting(self) -> list[WeightedBatch[LabelledRequest]]:
+    def _rebuild_waiting(self) -> list[WeightedBatch[LabelledRequest]]:
         """The micro-batches that waited in the gate, without those that the log no longer has completely."""
         waiting = []
         for batch in self.snapshot.waiting:
-            requests = self.rebuild(batch.requests)
+            requests = self._rebuild(batch.requests)
             if len(requests) == len(batch.requests):
                 weight, set_aside = np.frombuffer(batch.weight), np.frombuffer(batch.set_aside, dtype=np.bool_)
                 waiting.append(WeightedBatch(requests, weight.copy(), set_aside.copy()))
         return waiting
 
-    def rebuild(self, refs: Sequence[RequestRef]) -> list[LabelledRequest]:
+    def _rebuild(self, refs: Sequence[RequestRef]) -> list[LabelledRequest]:
         """The labelled requests of `refs`, without those that are missing."""
         referred = ((ref, self._pending[ref.offset]) for ref in refs)
         return [

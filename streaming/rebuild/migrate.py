@@ -106,8 +106,8 @@ def _read(old: Config, opened: OpenedBackbone, parent: Parent) -> _Known | None:
         )
     snapshot = decode_snapshot(cut.snapshot, group=parent.group, fingerprint=opened.backbone.fingerprint)
     machine = new_machine(old, opened, parent.group, PartitionReader(old, partition))
-    machine.restore_rows(stored.rows)
-    return _Known(parent, snapshot, ParentRows(machine.rows(), parent.taken, parent.whole))
+    machine.rows.restore(stored.rows)
+    return _Known(parent, snapshot, ParentRows(machine.rows.all(), parent.taken, parent.whole))
 
 
 def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Known]) -> WholeState:
@@ -128,7 +128,7 @@ def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Kno
     examples, version = machine.learner.examples, max(parent_state.snapshot.version for parent_state in known)
     newest = max(parent_state.snapshot.newest_event_time for parent_state in known)
     begin = traffic.held.begin
-    kernel = machine.as_kernel(0)
+    kernel = machine.publisher.candidate(0)
     snapshot = msgspec.structs.replace(
         machine.snapshot(),
         next_offset=begin,

@@ -40,7 +40,8 @@ class WholeState:
         segments_left = {number: segment for number, segment in segments.items() if number not in changes.expired}
         if changes.segment is not None:
             segments_left[changes.number] = decode_segment(changes.segment)
-        rows, kernel, gate = machine.rows(), machine.as_kernel(machine.version), machine.guarded.gate
+        rows, gate, publisher = machine.rows.all(), machine.guarded.gate, machine.publisher
+        kernel = publisher.candidate(publisher.version)
         back = [kept for kept in (gate.good, gate.next_good) if kept is not None]
         return WholeState(
             machine.snapshot(), kernel, rows, machine.rows_offset, segments_left, machine.first_keys, topic, back

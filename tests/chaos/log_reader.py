@@ -98,7 +98,7 @@ def undisturbed(config: Config, records: Sequence[Appended], until: int, group: 
     for record in records:
         if record.offset < until:
             machine.feed(record.offset, record.value, record.time)
-    return Committed(machine.snapshot(), _rows(machine.rows()))
+    return Committed(machine.snapshot(), _rows(machine.rows.all()))
 
 
 @dataclass

@@ -19,6 +19,7 @@ from model.kernel.learner import Learner
 from streaming.config import JoinConfig
 from streaming.events import ConvertingImpression, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.conversion_head import ConversionHead
+from streaming.processor.group_parts import GroupSpec, assemble
 from streaming.processor.machine import GroupMachine
 from streaming.processor.traffic_reader import Widths
 from tests.streaming.processor.tiny import (
@@ -59,8 +60,8 @@ def both_tasks(
     control: ControlUsers = NO_CONTROL,
 ) -> GroupMachine:
     """A group of a backbone with conversions; `log` are the records that it reads again."""
-    return GroupMachine(
-        "main",
+    spec = GroupSpec(
+        group="main",
         fingerprint=BACKBONE.fingerprint,
         widths=replace(Widths.of(BACKBONE, LAYOUT), conversions=True),
         space=SPACE,
@@ -75,6 +76,7 @@ def both_tasks(
         drift=DriftConfig(),
         conversions=head(of_conversions, live),
     )
+    return GroupMachine(assemble(spec))
 
 
 def converting(shown: ServedImpression, random: np.random.Generator) -> ConvertingImpression:

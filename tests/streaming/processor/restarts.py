@@ -34,7 +34,7 @@ class Store:
         self.state: dict[bytes | None, bytes | None] = {}
 
     def commit(self, group: GroupMachine) -> None:
-        for row in group.take_changed_rows():
+        for row in group.rows.take_changed():
             self.rows[row.kind, row.key] = row
         for record in encode_closed(group.group, group.take_closed()):
             self.state[record.key] = record.value
@@ -61,7 +61,7 @@ def whole(records: list[bytes]) -> GroupMachine:
 
 def same(one: GroupMachine, other: GroupMachine) -> bool:
     """Bit for bit: posteriors, trust, counts, what is open and pending, live features."""
-    rows = [{(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in m.rows()} for m in (one, other)]
+    rows = [{(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in m.rows.all()} for m in (one, other)]
     snapshots = [msgspec.structs.asdict(m.snapshot()) for m in (one, other)]
     for snapshot in snapshots:  # how many cuts there were may differ, what they hold may not
         closed = msgspec.structs.replace(snapshot["join"].closed, segments=0)

@@ -136,13 +136,13 @@ class Owner:
             place=CutPlace(durable.chosen.number, durable.chosen.slot, TOPIC, resume),
         )
         self._durable = durable
-        self._version = max(self.machine.version, durable.version)
+        self._version = max(self.machine.publisher.version, durable.version)
         self._rows: dict[tuple[str, str], LiveRow] = {}
 
     def feed(self, offset: int) -> None:
         record = self._durable.story.records[offset]
         self.machine.feed(offset, record, appended(record))
-        self._rows |= {(row.kind, row.key): row for row in self.machine.take_changed_rows()}
+        self._rows |= {(row.kind, row.key): row for row in self.machine.rows.take_changed()}
 
     def commit(self, *, whole: bool, leaving: bool = False) -> None:
         if whole:
@@ -154,8 +154,8 @@ class Owner:
             raise Killed
         if self.machine.recovering and whole:
             return None
-        kernel = self.machine.published if self.machine.version > self._version else None
-        self._version = max(self._version, self.machine.version)
+        kernel = self.machine.publisher.published if self.machine.publisher.version > self._version else None
+        self._version = max(self._version, self.machine.publisher.version)
         if not whole:
             return None if kernel is None else Cut(kernel, None)
         self._pace.cut()
@@ -225,7 +225,7 @@ def test_a_failure_neither_loses_nor_duplicates_conversions(failure: Failure, to
     commits, failures = set(range(0, len(SHOP_RECORDS), 40)), dict.fromkeys((130, 300), failure)
     owner, _ = play(commits, failures, torn=torn, story=SHOP)
     assert same(owner.machine, shop_alone.machine)
-    assert owner.machine.version == shop_alone.machine.version
+    assert owner.machine.publisher.version == shop_alone.machine.publisher.version
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -233,10 +233,9 @@ def test_a_failure_between_two_steps_loses_and_duplicates_nothing(failure: Failu
     owner, durable = play(commits=set(range(0, len(RECORDS), 40)), failures={90: failure, 200: failure})
     assert same(owner.machine, REFERENCE)
     owner.commit(whole=True)
-    assert REFERENCE.published is not None
-    assert durable.kernels[-1] == pack_kernel(
-        REFERENCE.published.kernel, REFERENCE.published.info, REFERENCE.published.depends_on
-    )
+    published = REFERENCE.publisher.published
+    assert published is not None
+    assert durable.kernels[-1] == pack_kernel(published.kernel, published.info, published.depends_on)
     owner.commit(whole=True)
     assert durable.offset == owner.machine.snapshot().resume_offset
 
@@ -261,7 +260,7 @@ def test_failures_at_any_step_do_not_change_the_final_kernel(
 
 def test_a_kernel_is_published_before_its_state_is_committed() -> None:
     owner, durable = play(commits=set(), failures={}, kernels=set(range(len(RECORDS))))
-    assert len(durable.kernels) == REFERENCE.version
+    assert len(durable.kernels) == REFERENCE.publisher.version
     assert not durable.slots
     assert durable.offset == 0
     owner.commit(whole=True)

@@ -67,14 +67,14 @@ def play(records: Sequence[bytes], kills: Sequence[int] = ()) -> Behind:
     group, offset, decisions, waited, kernels = store.successor()[0], 0, [], [], []
     left = list(kills)
     while offset < len(records):
-        before = group.version
+        before = group.publisher.version
         group.feed(offset, records[offset], appended(records[offset]))
         decisions += [one for one in group.take_decisions() if one.detail.get("task") == "conversions"]
         assert group.conversions.head is not None
         waited.append(bool(group.conversions.head.gate.waiting))
-        if group.version > before and group.published is not None:
-            assert group.published.kernel.conversion is not None
-            kernels.append(group.published.kernel.conversion)
+        if group.publisher.version > before and group.publisher.published is not None:
+            assert group.publisher.published.kernel.conversion is not None
+            kernels.append(group.publisher.published.kernel.conversion)
         offset += 1
         if left and offset > left[0] and not group.recovering:
             left.pop(0)

@@ -47,7 +47,7 @@ def learned() -> GroupMachine:
 
 
 def rows_of(group: GroupMachine) -> dict[tuple[str, str], LiveRow]:
-    return {(row.kind, row.key): row for row in split_by_task(group.rows())[1]}
+    return {(row.kind, row.key): row for row in split_by_task(group.rows.all())[1]}
 
 
 def clicks(records: Sequence[Traffic]) -> int:
@@ -61,16 +61,17 @@ def test_every_click_is_learned_once_when_its_labels_are_final(learned: GroupMac
 
 
 def test_the_learned_conversion_kernel_is_served_with_the_click_kernel(learned: GroupMachine) -> None:
-    assert learned.published is not None
-    head = learned.published.kernel.conversion
+    published = learned.publisher.published
+    assert published is not None
+    head = published.kernel.conversion
     assert head is not None
     assert not torch.equal(head.weights, BOTH.conversion.features.identity())  # type: ignore[union-attr]
-    assert pack_kernel(learned.published.kernel, learned.published.info, learned.published.depends_on)
+    assert pack_kernel(published.kernel, published.info, published.depends_on)
 
 
 def test_an_untrained_conversion_task_equals_the_frozen_arm_bit_for_bit() -> None:
     shown = next(record for record in RECORDS if isinstance(record, ConvertingImpression))
-    kernel = both_tasks().as_kernel(1).kernel.conversion
+    kernel = both_tasks().publisher.candidate(1).kernel.conversion
     assert kernel is not None
     ones = np.ones(len(shown.items), dtype=np.bool_)
     batch = conversion_batch([LabelledRequest(0, shown, ones, ones)], SPACE)
@@ -96,19 +97,21 @@ def test_the_click_task_is_unaffected_by_conversions(seed: int, late: float) -> 
     for offset, value in enumerate(plain):
         alone.feed(offset, value, appended(value))
     group = run(records)
-    plain_rows = [{(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in g.live.rows()} for g in (alone, group)]
+    plain_rows = [
+        {(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in g.rows.live.rows()} for g in (alone, group)
+    ]
     assert plain_rows[0] == plain_rows[1]
     assert torch.equal(alone.learner.candidate.weights, group.learner.candidate.weights)
-    assert alone.version == group.version
-    assert alone.published is not None
-    assert group.published is not None
-    assert torch.equal(alone.published.kernel.weights, group.published.kernel.weights)
+    assert alone.publisher.version == group.publisher.version
+    assert alone.publisher.published is not None
+    assert group.publisher.published is not None
+    assert torch.equal(alone.publisher.published.kernel.weights, group.publisher.published.kernel.weights)
 
 
 def test_a_backbone_without_conversions_has_unchanged_snapshots_and_records() -> None:
     group = machine()
     assert b"conversions" not in encode_snapshot(group.snapshot())
-    kernel = group.as_kernel(1)
+    kernel = group.publisher.candidate(1)
     assert kernel.kernel.conversion is None
     assert b"cvr" not in pack_kernel(kernel.kernel, kernel.info, kernel.depends_on)
 
@@ -161,7 +164,7 @@ def test_kills_at_any_record_change_no_bit_of_either_task(learned: GroupMachine,
             left.pop(0)
             group, offset = store.successor()
     assert same(group, learned)
-    assert group.version == learned.version
+    assert group.publisher.version == learned.publisher.version
 
 
 # --- the gate of the task ---
@@ -188,10 +191,10 @@ def test_if_the_conversion_task_does_harm_its_frozen_arm_serves_and_clicks_conti
         decisions += group.take_decisions()
     assert {decision.detail["task"] for decision in decisions if decision.kind == "rolled_back"} == {"conversions"}
     assert group.conversions.head is not None
-    assert group.published is not None
-    assert group.published.kernel.conversion is not None
+    assert group.publisher.published is not None
+    assert group.publisher.published.kernel.conversion is not None
     if group.conversions.head.gate.harm.on_probation:
-        assert torch.equal(group.published.kernel.conversion.weights, BOTH.conversion.features.identity())  # type: ignore[union-attr]
+        assert torch.equal(group.publisher.published.kernel.conversion.weights, BOTH.conversion.features.identity())  # type: ignore[union-attr]
     assert torch.equal(group.learner.candidate.weights, run(RECORDS).learner.candidate.weights)
 
 

@@ -73,7 +73,7 @@ class Durable:
         return machine(log=self.records, gate=GATE)
 
     def commit(self, group: GroupMachine) -> None:
-        self.rows |= {(row.kind, row.key): row for row in group.live.take_changed()}
+        self.rows |= {(row.kind, row.key): row for row in group.rows.live.take_changed()}
         records = [
             *encode_closed("main", group.take_closed()),
             *(encode_checkpoint("main", k) for k in group.take_checkpoints()),
@@ -144,10 +144,10 @@ def test_a_replay_with_a_long_enough_window_learns_late_clicks_as_on_time() -> N
             group.feed(offset, value, appended(value))
         groups.append(group)
     mended, sound = groups
-    assert not mended.dropped and mended.examples > 1_500
+    assert not mended.dropped and mended.publisher.examples > 1_500
     assert mended.learner.snapshot() == sound.learner.snapshot()
-    assert [(r.key, r.values.tobytes()) for r in mended.live.rows()] == [
-        (r.key, r.values.tobytes()) for r in sound.live.rows()
+    assert [(r.key, r.values.tobytes()) for r in mended.rows.live.rows()] == [
+        (r.key, r.values.tobytes()) for r in sound.rows.live.rows()
     ]
 
 
@@ -174,8 +174,8 @@ def test_a_rolled_back_kernel_has_a_higher_version_than_the_one_it_replaces() ->
     group = durable.new()
     for offset, value in enumerate(records):
         group.feed(offset, value, appended(value))
-        if group.published is not None:
-            versions.append((group.published.info.version, group.published.kernel))
+        if group.publisher.published is not None:
+            versions.append((group.publisher.published.info.version, group.publisher.published.kernel))
     assert [version for version, _ in versions] == sorted(version for version, _ in versions)
     identity = Kernel.identity(START).weights
     assert any(version > 1 and np.array_equal(kernel.weights, identity) for version, kernel in versions)

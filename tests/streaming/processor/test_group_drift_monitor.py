@@ -88,7 +88,7 @@ def test_the_monitor_gets_every_impression_once_and_every_example_once_with_its_
     fed.drift.state(fed.dropped)  # a snapshot holds those that waited to be seen together
     assert sum(recorder.served_items) == sum(items_of(RECORDS))
     labels = np.concatenate([scored.label for scored, *_ in recorder.batches])
-    assert len(labels) == sum(items_of(RECORDS)) == fed.examples
+    assert len(labels) == sum(items_of(RECORDS)) == fed.publisher.examples
     assert labels.sum() == sum(isinstance(record, ServedFeedback) for record in RECORDS)
     assert all(np.isfinite(candidate).all() for _, _, candidate in recorder.batches)
 
@@ -130,7 +130,7 @@ def test_a_verdict_change_is_a_decision_with_old_and_new_verdict_reason_and_advi
 def test_missing_labels_are_judged_although_no_micro_batch_fills() -> None:
     fed, recorder = watched(join=JOIN.model_copy(update={"progress_timeout_s": 5.0}))
     feed(fed, [record for record in RECORDS if not isinstance(record, Progress | Tick)])
-    assert fed.examples == 0
+    assert fed.publisher.examples == 0
     assert recorder.healths[-1].paused
     assert len(recorder.healths) > 3
 
@@ -160,7 +160,7 @@ def test_a_kill_does_not_change_the_label_health_given_to_the_monitor() -> None:
         closed = fed.take_closed()
         del closed
         successor, recorder = watched()
-        successor.restore(stored, fed.live.rows(), {})
+        successor.restore(stored, fed.rows.live.rows(), {})
         feed(successor, RECORDS[stored.resume_offset :], stored.resume_offset)
         count = len(recorder.healths)
         for mine, theirs in zip(recorder.healths, whole.healths[-count:], strict=True):
@@ -190,12 +190,12 @@ def test_the_monitor_state_is_in_the_snapshot_and_a_snapshot_without_it_starts_a
     feed(fed, RECORDS)
     snapshot = decode_snapshot(encode_snapshot(fed.snapshot()), group="main", fingerprint=BACKBONE.fingerprint)
     successor = machine()
-    successor.restore(snapshot, fed.live.rows(), {})
+    successor.restore(snapshot, fed.rows.live.rows(), {})
     assert successor.drift.verdicts == fed.drift.verdicts
     state = successor.drift.state(successor.dropped)
     assert msgspec.msgpack.encode(state) == msgspec.msgpack.encode(snapshot.drift)
     older = machine()
-    older.restore(msgspec.structs.replace(snapshot, drift={}), fed.live.rows(), {})
+    older.restore(msgspec.structs.replace(snapshot, drift={}), fed.rows.live.rows(), {})
     assert older.drift.verdicts == machine().drift.verdicts
 
 
@@ -203,7 +203,7 @@ def test_a_failing_monitor_restarts_with_a_log_line_and_learning_continues() -> 
     fed, recorder = watched()
     recorder.learned = None  # type: ignore[assignment]
     feed(fed, RECORDS)
-    assert fed.examples == sum(items_of(RECORDS))
+    assert fed.publisher.examples == sum(items_of(RECORDS))
     assert fed.drift.failures == 1
     assert fed.drift.monitor is not recorder
     assert "failed" in fed.drift.verdicts[0].words
@@ -218,8 +218,8 @@ def test_status_and_metrics_report_the_same_values_for_each_domain() -> None:
         for one in fed.feed(offset, value, appended(value)):
             observed.learned(one, 0.001)
     status = decode_status(encode_status(observed.status(fed, 12.0)))
-    assert (status.group, status.wall, status.examples) == ("looked-at", 12.0, fed.examples)
-    assert status.time == fed.join.watermark and status.kernel_version == fed.version
+    assert (status.group, status.wall, status.examples) == ("looked-at", 12.0, fed.publisher.examples)
+    assert status.time == fed.join.watermark and status.kernel_version == fed.publisher.version
     assert {"group", "period=day", "period=night"} <= {domain.stratum for domain in status.domains}
     for domain in status.domains:
         labels = {"group": "looked-at", "stratum": domain.stratum, "verdict": domain.verdict}

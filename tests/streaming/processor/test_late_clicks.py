@@ -70,7 +70,7 @@ def on_time(records: Sequence[Traffic]) -> list[Traffic]:
 def test_corrected_kernel_and_live_rows_equal_those_of_clicks_on_time() -> None:
     records = stream(150, seed=1, late_share=0.5)
     late, punctual = run(records), run(on_time(records))
-    assert late.late_clicks["corrected"] > 50
+    assert late.late_clicks.counts["corrected"] > 50
     assert not late.dropped
     assert_equal_to_rounding(late, punctual)
 
@@ -82,17 +82,17 @@ def test_a_late_click_has_the_weight_of_its_example() -> None:
     weights = [closed.weights(1) for closed in late.join.closed._order]
     assert any(0.5 < one.mean() < 1 for one in weights), "or the test says little"
     assert any(one.mean() < 0.5 for one in weights), "or the test says little"
-    assert late.late_clicks["corrected"] > 50
+    assert late.late_clicks.counts["corrected"] > 50
     assert_equal_to_rounding(late, punctual)
 
 
 def assert_equal_to_rounding(late: GroupMachine, punctual: GroupMachine) -> None:
-    assert late.examples == punctual.examples
+    assert late.publisher.examples == punctual.publisher.examples
     posteriors = [(group.learner._short.means, group.learner._long.means) for group in (late, punctual)]
     for ours, theirs in zip(posteriors[0], posteriors[1], strict=True):
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-5)
-    rows = [{(row.kind, row.key): row for row in group.live.rows()} for group in (late, punctual)]
+    rows = [{(row.kind, row.key): row for row in group.rows.live.rows()} for group in (late, punctual)]
     assert rows[0].keys() == rows[1].keys()
     for key, row in rows[0].items():
         np.testing.assert_allclose(row.values, rows[1][key].values, rtol=1e-4, atol=1e-4, err_msg=str(key))
@@ -111,7 +111,7 @@ def test_a_click_during_the_filling_of_its_micro_batch_changes_the_waiting_label
     group = machine(join=JOIN)  # no log: the impression is at hand
     learned = [one for offset, value in enumerate(values) for one in group.feed(offset, value, appended(value))]
     assert [one.batch.label.tolist() for one in learned] == [[0.0, 1.0]]
-    assert group.late_clicks == {"relabelled": 1}
+    assert group.late_clicks.counts == {"relabelled": 1}
 
 
 def test_a_late_click_with_an_expired_impression_is_counted_and_changes_nothing() -> None:
@@ -121,7 +121,7 @@ def test_a_late_click_with_an_expired_impression_is_counted_and_changes_nothing(
     for offset, value in enumerate(values):
         group.feed(offset, value, appended(value))
     assert group.dropped["uncorrectable"] > 5
-    assert not group.late_clicks["corrected"]
+    assert not group.late_clicks.counts["corrected"]
 
 
 def test_a_duplicate_late_click_corrects_once() -> None:
@@ -131,7 +131,9 @@ def test_a_duplicate_late_click_corrects_once() -> None:
 
 
 def rows_of(group: GroupMachine) -> object:
-    return {(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in group.live.rows()}, group.learner.snapshot()
+    return {
+        (r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in group.rows.live.rows()
+    }, group.learner.snapshot()
 
 
 def chaos(steps: list[tuple[str, int, float]], seed: int) -> list[Traffic]:

@@ -88,7 +88,7 @@ async def test_an_abandoned_snapshot_request_is_not_served() -> None:
     await thread.stop()
     assert taken is not None
     assert taken.state is not None
-    live = thread.machine.rows()
+    live = thread.machine.rows.all()
     assert {(row.kind, row.key) for row in taken.state.rows} == {(row.kind, row.key) for row in live}
     assert not failures
 
@@ -157,7 +157,7 @@ def test_objects_of_a_re_read_are_excluded_from_garbage_collection_until_it_ends
     for offset, value in enumerate(records[:30]):
         before.feed(offset, value, appended(value))
     after, kept = machine(), []
-    after.restore(before.snapshot(), before.live.rows(), {})
+    after.restore(before.snapshot(), before.rows.live.rows(), {})
     while after.position < len(records):
         recovering, value = after.recovering, records[after.position]
         after.feed(after.position, value, appended(value))

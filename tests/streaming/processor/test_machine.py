@@ -25,8 +25,8 @@ from tests.streaming.processor.tiny import (
 def test_every_joined_example_is_learned_once() -> None:
     records = [msgspec.msgpack.decode(value, type=Traffic) for value in RECORDS]
     shown = sum(len(record.items) for record in records if isinstance(record, ServedImpression))
-    assert REFERENCE.examples == shown
-    assert REFERENCE.version > 3
+    assert REFERENCE.publisher.examples == shown
+    assert REFERENCE.publisher.version > 3
 
 
 def test_the_same_records_give_the_same_kernel_bit_for_bit() -> None:
@@ -76,7 +76,7 @@ STOPPED = [
 def test_requests_labelled_while_learning_is_stopped_are_skipped_and_counted() -> None:
     group = whole(STOPPED)
     assert group.dropped["learning_stopped"] > 20
-    assert group.examples == REFERENCE.examples - group.dropped["learning_stopped"]
+    assert group.publisher.examples == REFERENCE.publisher.examples - group.dropped["learning_stopped"]
 
 
 @given(st.lists(st.integers(0, len(STOPPED) - 2), min_size=1, max_size=4, unique=True))
@@ -117,7 +117,9 @@ def test_every_request_counts_for_the_arm_that_its_user_was_served_by() -> None:
     shown = [record for record in map(decode_traffic, RECORDS) if isinstance(record, ServedImpression)]
     control = sum(HALF.draw(record.user_id).control for record in shown)
     assert requests == {"live": len(shown) - control, "frozen": control}
-    assert group.examples == REFERENCE.examples  # the control users' requests are learned from like all others
+    assert (
+        group.publisher.examples == REFERENCE.publisher.examples
+    )  # the control users' requests are learned from like all others
 
 
 def test_a_control_user_served_by_the_live_arm_is_excluded_and_counted() -> None:
@@ -177,7 +179,7 @@ def _impressions(values: list[bytes]) -> list[ServedImpression]:
 
 
 def test_a_group_starts_with_its_first_rows_and_an_evicted_row_does_not_return() -> None:
-    begun = {(row.kind, row.key): row for row in machine().live.rows()}
+    begun = {(row.kind, row.key): row for row in machine().rows.live.rows()}
     assert {key: begun[key].values.tolist() for key in begun} == {
         (row.kind, row.key): row.values.tolist() for row in FIRST_ROWS
     }
@@ -187,8 +189,8 @@ def test_a_group_starts_with_its_first_rows_and_an_evicted_row_does_not_return()
     store.commit(group)
     assert store.rows["user", "gone"].tombstone, "or the test says little"
     successor, _ = store.successor()
-    assert ("user", "gone") not in {(row.kind, row.key) for row in successor.live.rows()}
-    assert {row.key for row in successor.live.rows() if row.kind == "item"} >= {"never", "i3"}
+    assert ("user", "gone") not in {(row.kind, row.key) for row in successor.rows.live.rows()}
+    assert {row.key for row in successor.rows.live.rows() if row.kind == "item"} >= {"never", "i3"}
 
 
 def test_a_kernel_is_published_at_most_once_per_interval_of_event_time() -> None:

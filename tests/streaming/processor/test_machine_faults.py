@@ -63,7 +63,7 @@ def test_an_unusable_record_is_counted_and_stops_nothing(value: bytes | None, re
     for offset, record in enumerate([value, *RECORDS]):
         group.feed(offset, record, appended(record))
     assert group.dropped[reason] == 1
-    assert group.examples == REFERENCE.examples
+    assert group.publisher.examples == REFERENCE.publisher.examples
 
 
 def test_a_snapshot_of_another_backbone_is_refused_with_a_remedy() -> None:
@@ -77,7 +77,7 @@ def test_a_snapshot_of_another_kernels_start_is_refused_by_the_key_before_anythi
     with pytest.raises(
         SnapshotError, match=r"'main' cannot be used: .*kernel\.start is '\w+' in the snapshot, '\w+' here"
     ):
-        other.restore(REFERENCE.snapshot(), list(REFERENCE.live.rows()), {})
+        other.restore(REFERENCE.snapshot(), list(REFERENCE.rows.live.rows()), {})
     assert same(other, machine(start=start))
 
 
@@ -95,7 +95,7 @@ def test_a_log_truncated_by_retention_is_logged_and_learning_continues(caplog: p
     for offset in range(half, len(RECORDS)):  # nothing before the snapshot is left
         successor.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
     assert "traffic_retention_h" in caplog.text
-    assert successor.examples > group.examples
+    assert successor.publisher.examples > group.publisher.examples
 
 
 def test_refused_records_are_logged_with_their_position_the_first_and_the_tenth_time(
@@ -124,7 +124,7 @@ def test_an_error_of_the_join_on_one_record_does_not_stop_learning_from_others(m
     for offset, value in enumerate([encode_traffic(Tick(1.0)), *RECORDS]):
         group.feed(offset, value, appended(value))
     assert group.dropped["unjoinable"] == 1
-    assert group.examples == REFERENCE.examples
+    assert group.publisher.examples == REFERENCE.publisher.examples
 
 
 def test_a_group_with_unread_feedback_logs_once_when_it_pauses_and_when_it_continues(
@@ -135,7 +135,7 @@ def test_a_group_with_unread_feedback_logs_once_when_it_pauses_and_when_it_conti
     for offset, value in enumerate(silent):
         group.feed(offset, value, appended(value))
     assert group.join.paused
-    assert group.examples == 0, "no click is taken for missing"
+    assert group.publisher.examples == 0, "no click is taken for missing"
     assert group.dropped["feedback_unread"] == 120
     at = appended(silent[-1]) + 100
     group.feed(len(silent), encode_traffic(Progress({0: at}, 1)), at)
@@ -158,5 +158,5 @@ def test_an_unlearnable_micro_batch_is_skipped_and_counted(
     for offset, value in enumerate(RECORDS):
         group.feed(offset, value, appended(value))
     assert group.dropped["unlearnable"] > 0
-    assert group.examples + group.dropped["unlearnable"] == REFERENCE.examples
+    assert group.publisher.examples + group.dropped["unlearnable"] == REFERENCE.publisher.examples
     assert "cannot be learned" in caplog.text

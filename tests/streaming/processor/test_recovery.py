@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from streaming.events import ServedImpression
+from streaming.events import ServedImpression, Tick, encode_traffic
 from streaming.kernel_log.join_state import RequestRef, WaitingBatch
-from streaming.processor.recovery import Recovery
-from tests.streaming.processor.tiny import machine, traffic
+from tests.streaming.processor.tiny import FIRST_ROWS, machine, traffic
 
 SHOWN = [record for record in traffic(5) if isinstance(record, ServedImpression)]
 
@@ -26,9 +25,13 @@ def _batch(*offsets: int) -> WaitingBatch:
 def test_a_micro_batch_with_a_missing_request_is_lost_and_all_its_requests_are_counted() -> None:
     group = machine()
     waiting, pending = [_batch(0, 1, 2), _batch(3)], [_ref(4)]
-    snapshot = msgspec.structs.replace(group.snapshot(), waiting=waiting, pending=pending)
-    recovery = Recovery(snapshot, group.join)
+    now = SHOWN[4].time
+    snapshot = msgspec.structs.replace(
+        group.snapshot(), next_offset=5, waiting=waiting, pending=pending, pending_since=now
+    )
+    group.restore(snapshot, FIRST_ROWS, {})
     for offset in (1, 2, 3, 4):
-        recovery.take(offset, SHOWN[offset], SHOWN[offset].time)
-    assert [len(batch.requests) for batch in recovery.rebuild_waiting()] == [1]
-    assert recovery.missing == 3
+        group.feed(offset, encode_traffic(SHOWN[offset]), SHOWN[offset].time)
+    group.feed(5, encode_traffic(Tick(now)), now)
+    assert [[request.offset for request in batch.requests] for batch in group.guarded.gate.waiting] == [[3]]
+    assert group.dropped["lost_in_recovery"] == 3

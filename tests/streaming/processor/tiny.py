@@ -33,6 +33,7 @@ from streaming.events import (
     encode_traffic,
 )
 from streaming.processor.corrections import LoggedRecord
+from streaming.processor.group_parts import GroupSpec, assemble
 from streaming.processor.machine import GroupMachine
 from streaming.processor.traffic_reader import Widths
 from tests.streaming.small_start import start_of
@@ -120,8 +121,8 @@ def machine(
     gate: GateConfig = GATE,
 ) -> GroupMachine:
     """A group that has seen nothing yet; `log` are the records that late clicks find their impressions in."""
-    return GroupMachine(
-        group,
+    spec = GroupSpec(
+        group=group,
         fingerprint=BACKBONE.fingerprint,
         widths=Widths.of(BACKBONE, LAYOUT),
         space=SPACE,
@@ -135,6 +136,7 @@ def machine(
         traffic=MemoryLog(log),
         drift=DriftConfig(),
     )
+    return GroupMachine(assemble(spec))
 
 
 def served(request: str, time: float, items: Sequence[str], random: np.random.Generator) -> ServedImpression:

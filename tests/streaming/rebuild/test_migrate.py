@@ -56,9 +56,9 @@ async def commit(config: Config, machine: GroupMachine) -> None:
     await writer.open()
     stored = await read_group(config, machine.group, partition)
     closed = machine.take_closed()
-    state = CutState(machine.snapshot(), machine.live.rows(), machine.rows_offset, machine.first_keys, closed)
+    state = CutState(machine.snapshot(), machine.rows.live.rows(), machine.rows_offset, machine.first_keys, closed)
     place = CutPlace(stored.chosen.number, stored.chosen.slot, stored.traffic.topic)
-    await writer.write(encode(Cut(machine.published, state), place))
+    await writer.write(encode(Cut(machine.publisher.published, state), place))
     await writer.close()
 
 
@@ -90,11 +90,14 @@ def test_a_split_group_gives_each_part_a_copy_of_its_learner(stream_config: Conf
     for name in ("day", "rest"):
         child = begun(new, name)
         assert child.learner.snapshot() == parent.learner.snapshot()
-        assert child.version == parent.version + 1
+        assert child.publisher.version == parent.publisher.version + 1
         for value in encoded(traffic(20, seed=9, prefix=f"{name}.r", start=9_000.0)):
             child.feed(child.position, value, appended(value))
-        assert child.examples > parent.examples
-    assert {row.key for row in begun(new, "day").live.rows() if row.kind == "domain"} == {"home/unknown/day", OVERALL}
+        assert child.publisher.examples > parent.publisher.examples
+    assert {row.key for row in begun(new, "day").rows.live.rows() if row.kind == "domain"} == {
+        "home/unknown/day",
+        OVERALL,
+    }
 
 
 def test_merged_groups_start_with_the_sum_of_their_learners(stream_config: Config, tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_skipping_a_bad_span_gives_true_labels_and_the_live_rows_of_a_log_withou
         if not isinstance(record, ServedImpression | ServedFeedback) or SHOWN[record.request_id][1] in labels
     ]
     clean, _ = learned(kept)
-    assert group.examples == clean.examples
-    rows = [{(row.kind, row.key): row.values for row in one.live.rows()} for one in (group, clean)]
+    assert group.publisher.examples == clean.publisher.examples
+    rows = [{(row.kind, row.key): row.values for row in one.rows.live.rows()} for one in (group, clean)]
     assert rows[0].keys() == rows[1].keys()
     for key, values in rows[0].items():
         np.testing.assert_allclose(values, rows[1][key], rtol=1e-4, atol=1e-4, err_msg=str(key))

@@ -79,14 +79,14 @@ async def commit(config: Config, machine: GroupMachine) -> None:
     closed = machine.take_closed()
     state = CutState(
         machine.snapshot(),
-        machine.live.rows(),
+        machine.rows.live.rows(),
         machine.rows_offset,
         machine.first_keys,
         closed,
         kept=machine.take_checkpoints(),
     )
     place = CutPlace(stored.chosen.number, stored.chosen.slot, stored.traffic.topic)
-    await writer.write(encode(Cut(machine.published, state), place))
+    await writer.write(encode(Cut(machine.publisher.published, state), place))
     await writer.close()
 
 
@@ -144,15 +144,15 @@ def test_a_bad_span_is_skipped_and_the_result_becomes_the_state_of_the_group(
     assert code == 0, output
     wanted = learned(config, RECORDS, times, span)
     stored = asyncio.run(read_group(config, "main", 0))
-    assert stored.kernel_version == poisoned.version + 1, "scorers never go back"
+    assert stored.kernel_version == poisoned.publisher.version + 1, "scorers never go back"
     assert stored.chosen.cut is not None
     state = saved.load(tmp_path / "out", "main")
     assert {(row.kind, row.key): row.values.tobytes() for row in stored.rows if not row.tombstone} == {
-        (row.kind, row.key): row.values.tobytes() for row in wanted.live.rows()
+        (row.kind, row.key): row.values.tobytes() for row in wanted.rows.live.rows()
     }
     snapshot = decode_snapshot(stored.chosen.cut.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
     assert snapshot.learner == wanted.learner.snapshot()
-    assert (snapshot.examples, snapshot.next_offset) == (wanted.examples, wanted.position)
+    assert (snapshot.examples, snapshot.next_offset) == (wanted.publisher.examples, wanted.position)
     assert state.cut.topic == stored.traffic.topic
     poisoned_good, good = poisoned.guarded.gate.good, wanted.guarded.gate.good
     assert good is not None and poisoned_good is not None and good != poisoned_good, "or the next line says little"
@@ -170,7 +170,7 @@ def test_a_replay_continues_from_the_saved_state_of_an_earlier_one(config: Confi
     done = replay(config, OPENED, "main", span, span=Span(0, len(RECORDS)), start=start)
     whole = learned(config, RECORDS, times)
     assert done.state.snapshot.learner == whole.learner.snapshot()
-    assert done.state.snapshot.examples == whole.examples
+    assert done.state.snapshot.examples == whole.publisher.examples
     assert done.state.kept == [whole.guarded.gate.good, whole.guarded.gate.next_good]
 
 
