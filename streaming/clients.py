@@ -38,6 +38,11 @@ COMMAND_CONNECT_MS = 5_000
 """Milliseconds after which a command that reads a topic and ends says that no broker answers."""
 _RETRY_S = 0.2
 _LOG_EVERY_S = 3.0
+_WAITING = (
+    "waiting for Kafka on %s (%.0f s left); start one with `driftline broker start`, or name yours with "
+    "`driftline --bootstrap HOST:PORT` or the key kafka.bootstrap"
+)
+"""Log message of `wait_for_broker`, for the address and the seconds left."""
 _T = TypeVar("_T")
 
 _REFUSED = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError)
@@ -214,13 +219,7 @@ def wait_for_broker(config: KafkaConfig, log: logging.Logger, stopping: threadin
 
     def note(_: RetryCallState) -> None:
         if throttle.due():
-            left = max(0.0, deadline - time.monotonic())
-            log.warning(
-                "waiting for Kafka on %s (%.0f s left); start one with `driftline broker start`, or name yours with"
-                " `driftline --bootstrap HOST:PORT` or the key kafka.bootstrap",
-                config.bootstrap,
-                left,
-            )
+            log.warning(_WAITING, config.bootstrap, max(0.0, deadline - time.monotonic()))
 
     retrying = Retrying(
         retry=retry_if_exception(_may_come_back),

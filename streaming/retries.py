@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
@@ -69,13 +70,7 @@ class Retrier:
         def passes(error: BaseException) -> bool:
             return isinstance(error, transient) and not isinstance(error, StoppedError)
 
-        def note(state: RetryCallState) -> None:
-            assert state.outcome is not None
-            error = state.outcome.exception()
-            waited = state.seconds_since_start or 0.0
-            self._problem = f"{purpose} failing for {waited:.0f} s: {type(error).__name__}: {error}"
-            log.warning("%s; trying again in %.1f s, nothing is skipped", self._problem, state.upcoming_sleep)
-
+        note = partial(self._note, purpose)
         retrying = Retrying(retry=retry_if_exception(passes), wait=self._wait, sleep=self._sleep, before_sleep=note)
         try:
             result = retrying(step)
@@ -86,6 +81,14 @@ class Retrier:
             raise
         self._problem = None
         return result
+
+    def _note(self, purpose: str, state: RetryCallState) -> None:
+        """Logs the error of an attempt, and keeps it for `check`."""
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        waited = state.seconds_since_start or 0.0
+        self._problem = f"{purpose} failing for {waited:.0f} s: {type(error).__name__}: {error}"
+        log.warning("%s; trying again in %.1f s, nothing is skipped", self._problem, state.upcoming_sleep)
 
     def check(self) -> str | None:
         """The check for `/healthz`: what is being retried; None if nothing is."""

@@ -123,20 +123,23 @@ def _joined(streams: dict[str, Stream], source: str) -> _Joined:
 
 
 def _target(part: StreamPart, stream: Stream, joined: _Joined) -> Target:
-    belongs, (users, items) = members(part, stream.catalogue), joined.starts[part.stream.name]
-
-    def half(name: Half, why: str) -> Chunk:
-        chunk = _part_of(stream, name, belongs)
-        _ensure_enough(chunk, f"target {part.name!r}", why)
-        domain = recoded(chunk.domain, stream.catalogue.space, joined.catalogue.space)
-        domain[:, 0] = 0
-        shown = np.where(chunk.shown, chunk.items + items, NO_ITEM)
-        return replace(chunk, user=chunk.user + users, items=shown, domain=domain)
-
-    train, test = half("pretrain", "to learn from"), half("live", "to be tried on")
+    belongs, (_, first_item) = members(part, stream.catalogue), joined.starts[part.stream.name]
+    train, test = _part_of(stream, "pretrain", belongs), _part_of(stream, "live", belongs)
+    for half, why in ((train, "to learn from"), (test, "to be tried on")):
+        _ensure_enough(half, f"target {part.name!r}", why)
+    train, test = (_in_joined(half, part, stream, joined) for half in (train, test))
     if not ((test.clean_click & test.shown).any(1) & (~test.clean_click & test.shown).any(1)).any():
         raise TransferRefused(f"target {part.name!r}: no request of its second half holds both labels")
-    return Target(part.name, train, test, items + np.flatnonzero(belongs.items))
+    return Target(part.name, train, test, first_item + np.flatnonzero(belongs.items))
+
+
+def _in_joined(half: Chunk, part: StreamPart, stream: Stream, joined: _Joined) -> Chunk:
+    """A half of the target with users, items and domains numbered as in the joined catalogue; its scene is unknown."""
+    first_user, first_item = joined.starts[part.stream.name]
+    domain = recoded(half.domain, stream.catalogue.space, joined.catalogue.space)
+    domain[:, 0] = 0
+    shown = np.where(half.shown, half.items + first_item, NO_ITEM)
+    return replace(half, user=half.user + first_user, items=shown, domain=domain)
 
 
 def _part_of(stream: Stream, half: Half, belongs: Members) -> Chunk:

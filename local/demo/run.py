@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -180,19 +181,20 @@ class Demo:
             def moved(played: ReplayResult) -> None:
                 progress.update(task, completed=played.requests, note=live_figures(played))
 
-            async def watched() -> ReplayResult:
-                playing = asyncio.create_task(
-                    play(self.config, replay_plan, scorer=scorer_address(self.config), progress=moved)
-                )
-                watching = asyncio.create_task(self._watch())
-                try:
-                    await asyncio.wait((playing, watching), return_when=asyncio.FIRST_COMPLETED)
-                    return await playing if playing.done() else await watching
-                finally:
-                    playing.cancel()
-                    watching.cancel()
+            return asyncio.run(self._play_watched(replay_plan, moved))
 
-            return asyncio.run(watched())
+    async def _play_watched(self, replay_plan: ReplayPlan, moved: Callable[[ReplayResult], None]) -> ReplayResult:
+        """Plays until the end, or until a part has died, whose error it raises; `moved` is told of every answer."""
+        playing = asyncio.create_task(
+            play(self.config, replay_plan, scorer=scorer_address(self.config), progress=moved)
+        )
+        watching = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait((playing, watching), return_when=asyncio.FIRST_COMPLETED)
+            return await playing if playing.done() else await watching
+        finally:
+            playing.cancel()
+            watching.cancel()
 
     async def _watch(self) -> ReplayResult:
         """Raises when a part has died; never returns."""

@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import aiohttp
@@ -82,13 +83,7 @@ class Player:
             due.setdefault(announcement.position, []).append(announcement)
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-
-            def later(answer: ScoreResponse, feedback: list[ItemFeedback]) -> None:
-                for event in feedback:
-                    task = tasks.create_task(self._send_late(event.delay / replay_plan.speed, answer.request_id, event))
-                    self._late.add(task)
-                    task.add_done_callback(self._late.discard)
-
+            later = partial(self._send_later, tasks, replay_plan.speed)
             for position, slot in enumerate(replay_plan.slots):
                 await asyncio.sleep(max(0.0, began + slot.at - time.monotonic()))
                 await self._announce(due.get(position, ()))
@@ -103,6 +98,15 @@ class Player:
             if self._late:
                 await asyncio.wait(self._late, timeout=self._config.late_clicks_s)
             self._ending.set()
+
+    def _send_later(
+        self, tasks: asyncio.TaskGroup, speed: float, answer: ScoreResponse, feedback: list[ItemFeedback]
+    ) -> None:
+        """Starts a task for each feedback, which sends it after its delay, shortened by `speed`."""
+        for event in feedback:
+            task = tasks.create_task(self._send_late(event.delay / speed, answer.request_id, event))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
 
     async def _announce(self, announcements: Sequence[Announcement]) -> None:
         """Sends them when every request before has its answer, and before the next one leaves."""

@@ -65,19 +65,19 @@ class TaskSupervisor:
 
     def thread(self, name: str, target: Callable[[], object], *, daemon: bool = True) -> threading.Thread:
         """Starts `target` on a supervised thread."""
-
-        def run() -> None:
-            try:
-                target()
-            except BaseException as error:  # noqa: BLE001 - every error that ends the thread must be reported
-                self.failed(name, error)
-            else:
-                if not self._stopping:
-                    self.failed(name, None)
-
-        thread = threading.Thread(target=run, name=name, daemon=daemon)
+        thread = threading.Thread(target=self._run, args=(name, target), name=name, daemon=daemon)
         thread.start()
         return thread
+
+    def _run(self, name: str, target: Callable[[], object]) -> None:
+        """Runs on the thread `name`. Its end counts as a death, except after `stopping`."""
+        try:
+            target()
+        except BaseException as error:  # noqa: BLE001 - every error that ends the thread must be reported
+            self.failed(name, error)
+        else:
+            if not self._stopping:
+                self.failed(name, None)
 
     def task(self, name: str, work: Coroutine[Any, Any, object], *, lasting: bool = True) -> asyncio.Task[object]:
         """Starts `work` as a supervised task of the running loop. Cancelling it is no death.

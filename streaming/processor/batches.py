@@ -24,40 +24,31 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
     """The requests' items as examples of the click task."""
     impressions = [request.impression for request in requests]
     counts = [len(impression.items) for impression in impressions]
-
-    def joined(name: FloatPayload) -> torch.Tensor:
-        return _floats(impressions, name)
-
-    def repeated(values: NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.repeat(values, counts, axis=0))
-
+    domain = space.encode_many([impression.domain for impression in impressions])
+    time = np.array([impression.time for impression in impressions], dtype=np.float64)
     return MicroBatch(
-        x=joined("x"),
-        live=joined("live"),
+        x=_floats(impressions, "x"),
+        live=_floats(impressions, "live"),
         values=torch.from_numpy(ServedImpression.joined(impressions, "values").astype(np.int16, copy=False)),
-        domain=repeated(space.encode_many([i.domain for i in impressions])),
+        domain=torch.from_numpy(np.repeat(domain, counts, axis=0)),
         label=torch.from_numpy(np.concatenate([r.clicks for r in requests]).astype(np.float32)),
-        frozen_logit=joined("frozen_logit"),
-        live_logit=joined("live_logit"),
+        frozen_logit=_floats(impressions, "frozen_logit"),
+        live_logit=_floats(impressions, "live_logit"),
         weight=torch.ones(sum(counts)),
-        time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
+        time=torch.from_numpy(np.repeat(time, counts)),
     )
 
 
 def conversion_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> MicroBatch:
     """The clicked items as examples of the conversion task, with the features and logits of that task."""
     impressions = [request.impression for request in requests]
-
-    def joined(name: FloatPayload) -> torch.Tensor:
-        return _floats(impressions, name)
-
     shown = micro_batch(requests, space)
     whole = dataclasses.replace(
         shown,
-        live=joined("cvr_live"),
+        live=_floats(impressions, "cvr_live"),
         label=torch.from_numpy(np.concatenate([r.conversions for r in requests]).astype(np.float32)),
-        frozen_logit=joined("cvr_frozen_logit"),
-        live_logit=joined("cvr_live_logit"),
+        frozen_logit=_floats(impressions, "cvr_frozen_logit"),
+        live_logit=_floats(impressions, "cvr_live_logit"),
     )
     return whole.select(shown.label > 0)
 
@@ -96,6 +87,7 @@ def scored_examples(requests: Sequence[LabelledRequest], space: DomainSpace) -> 
 
 
 def _floats(impressions: Sequence[ServedImpression], name: FloatPayload) -> torch.Tensor:
+    """A field of all items of all impressions, one after the other, float32; without a copy if it is logged as such."""
     return torch.from_numpy(ServedImpression.joined(impressions, name).astype(np.float32, copy=False))
 
 

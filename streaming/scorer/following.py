@@ -42,22 +42,29 @@ async def follow(
         failed(f"{type(error).__name__}: {error}")
         log.warning("following the log failed (%s: %s); trying again in %.0f s", type(error).__name__, error, retry_s)
 
-    async def once() -> None:
-        consumer = AIOKafkaConsumer(
-            **options,
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=poll_ms,
-        )
-        try:
-            await consumer.start()
-            await _read_until_replaced(read(consumer), ids, forget)
-        finally:
-            await consumer.stop()
+    retrying = AsyncRetrying(retry=retry_if_exception_type(errors), wait=wait_fixed(retry_s), before_sleep=note)
+    await retrying(_follow_once, {**options, "fetch_max_wait_ms": poll_ms}, read, ids, forget)
 
-    await AsyncRetrying(retry=retry_if_exception_type(errors), wait=wait_fixed(retry_s), before_sleep=note)(once)
+
+async def _follow_once(
+    options: Mapping[str, Any],
+    read: Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]],
+    ids: TopicIds,
+    forget: Callable[[str], None],
+) -> None:
+    """Starts a consumer and passes it to `read`, until that is cancelled or a topic is replaced; then stops it."""
+    consumer = AIOKafkaConsumer(
+        **options,
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    )
+    try:
+        await consumer.start()
+        await _read_until_replaced(read(consumer), ids, forget)
+    finally:
+        await consumer.stop()
 
 
 async def _read_until_replaced(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from functools import partial
 
 import torch
 import uvicorn
@@ -12,8 +13,7 @@ import uvicorn
 from features.represent import Representer
 from features.store.feature_store import FeatureStore
 from model.backbone.interface import predicts_relevance
-from model.kernel.kernel import Kernel
-from model.kernel.record import KernelInfo, unpack_kernel
+from model.kernel.record import unpack_kernel
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config
 from streaming.events.rules import EventRules
@@ -38,16 +38,13 @@ log = logging.getLogger(__name__)
 
 def make_kernels(config: Config, opened: OpenedBackbone) -> ActiveKernels:
     """`ActiveKernels` with identities, until the follower brings kernels."""
-
-    def build(data: bytes) -> tuple[Kernel, KernelInfo]:
-        return unpack_kernel(
-            data,
-            fingerprint=opened.backbone.fingerprint,
-            start=opened.start,
-            depends_on=opened.depends_on,
-            max_bytes=config.scorer.max_kernel_bytes,
-        )
-
+    build = partial(
+        unpack_kernel,
+        fingerprint=opened.backbone.fingerprint,
+        start=opened.start,
+        depends_on=opened.depends_on,
+        max_bytes=config.scorer.max_kernel_bytes,
+    )
     return ActiveKernels([group.name for group in config.groups], build)
 
 

@@ -197,17 +197,22 @@ def _requests(mapping: LogMapping, rows: LogRows, catalogue: Catalogue) -> Chunk
     clicks = np.zeros((len(starts), width), dtype=bool)
     items[number, column], clicks[number, column] = item, click
 
-    def cells(values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-        if values is None:
-            return None
-        made = np.full(items.shape, np.nan, dtype=np.float32)
-        made[number, column] = values[order]
-        return made
-
     domain = np.stack([_codes(getattr(rows, f)[order][starts], catalogue.space.values[f]) for f in _FACETS], axis=1)
     asked = None if query is None else query[order][starts]
-    converted, relevance = cells(rows.converted), cells(rows.relevance)
+    converted, relevance = (
+        None if values is None else _cells(values[order], number, column, items.shape)
+        for values in (rows.converted, rows.relevance)
+    )
     return log_chunk(time[starts], user[starts], domain, items, clicks, converted, asked, relevance)
+
+
+def _cells(
+    values: NDArray[np.float32], row: NDArray[np.int64], column: NDArray[np.int64], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The values at their rows and columns, not-a-number everywhere else."""
+    made = np.full(shape, np.nan, dtype=np.float32)
+    made[row, column] = values
+    return made
 
 
 def _places(query: NDArray[np.object_] | None, queries: Sequence[str]) -> NDArray[np.int64] | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.config import FeatureConfig
 from lab.streams.conversions import Conversions
@@ -75,20 +76,21 @@ def movielens_sessions(data: MovieLens) -> LoggedStream:
 def movielens_favourites(data: MovieLens) -> LoggedStream:
     """MovieLens with five stars as the conversion of a click, at the moment of the click (docs/decisions/0128)."""
     recorded = movielens_stream(data)
-    given = {(rating.user_id, rating.item_id): rating.rating for rating in data.ratings}
-    users, items = [user.user_id for user in data.users], [item.item_id for item in data.items]
-
-    def favourites(chunk: Chunk) -> Chunk:
-        happened = np.zeros(chunk.items.shape, dtype=bool)
-        for row, column in np.argwhere(chunk.click):
-            rating = given[users[chunk.user[row]], items[chunk.items[row, column]]]
-            happened[row, column] = rating >= FAVOURITE_RATING
-        at_once, unknown = np.zeros(happened.shape, np.float32), np.full(happened.shape, np.nan, np.float32)
-        return replace(chunk, conversions=Conversions(happened, at_once, unknown))
-
+    users = {user.user_id: number for number, user in enumerate(data.users)}
+    items = {item.item_id: number for number, item in enumerate(data.items)}
+    favourite = np.zeros((len(users), len(items)), dtype=bool)
+    for rating in data.ratings:
+        favourite[users[rating.user_id], items[rating.item_id]] = rating.rating >= FAVOURITE_RATING
     assert recorded.rated is not None
-    log, rated = favourites(recorded.log), favourites(recorded.rated)
+    log, rated = _with_favourites(recorded.log, favourite), _with_favourites(recorded.rated, favourite)
     return replace(recorded, name=MOVIELENS_FAVOURITES, log=log, rated=rated)
+
+
+def _with_favourites(chunk: Chunk, favourite: NDArray[np.bool_]) -> Chunk:
+    """The chunk with clicks on favourites converted at once; `favourite` is a table of users by items."""
+    happened = chunk.click & favourite[chunk.user[:, None], chunk.items]
+    at_once, unknown = np.zeros(happened.shape, np.float32), np.full(happened.shape, np.nan, np.float32)
+    return replace(chunk, conversions=Conversions(happened, at_once, unknown))
 
 
 def movielens_search(data: MovieLens) -> LoggedStream:

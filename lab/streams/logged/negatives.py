@@ -14,15 +14,6 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
     """One request per click: the clicked item among sampled ones that the user never clicked, in random order."""
     rng = np.random.default_rng(rule.seed)
     row, column = np.nonzero(log.shown & log.click)
-
-    def beside_drawn(values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-        """The values of the clicks, in the order in which they are shown; what is drawn has none."""
-        if values is None:
-            return None
-        first = np.full((len(row), 1 + rule.per_click), np.nan, dtype=np.float32)
-        first[:, 0] = values[row, column]
-        return np.take_along_axis(first, order, axis=1)
-
     user, chosen = log.user[row], log.items[row, column]
     weight = np.bincount(chosen, minlength=items).astype(np.float64) if rule.by == "popularity" else np.ones(items)
     mass = np.cumsum(weight + (0.01 if rule.by == "popularity" else 0.0))
@@ -46,5 +37,15 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
     shown[todo] = NO_ITEM  # a user who clicked nearly everything gets fewer
     order = np.argsort(rng.random(shown.shape), axis=1)
     shown, click = np.take_along_axis(shown, order, axis=1), order == 0
-    converted, relevance = beside_drawn(log.logged_delays), beside_drawn(log.relevance)
+    converted, relevance = (
+        None if values is None else _beside_drawn(values[row, column], order)
+        for values in (log.logged_delays, log.relevance)
+    )
     return log_chunk(log.time[row], user, log.domain[row], shown, click, converted, log.query_of(row), relevance)
+
+
+def _beside_drawn(values: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The values of the clicks, `(n,)`, where `order`, `(n, k)`, shows them; what is drawn has none."""
+    first = np.full(order.shape, np.nan, dtype=np.float32)
+    first[:, 0] = values
+    return np.take_along_axis(first, order, axis=1)
