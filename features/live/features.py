@@ -202,6 +202,7 @@ class _Batch:
 
 
 def _check_shapes(outcomes: Sequence[RequestOutcome], layout: LiveLayout) -> None:
+    """Raises ValueError, naming the user, for arrays of wrong shape or item values outside the vocabulary."""
     content, slots = layout.content_width, layout.crossing.slots
     for outcome in outcomes:
         n = len(outcome.items)

@@ -83,6 +83,7 @@ def read_first_rows(folder: Path, group: str, domains: Sequence[str], layout: Li
 
 
 def _unpacked(path: Path, row: _Row, layout: LiveLayout) -> LiveRow:
+    """Raises FirstRowsRefused if the row has another configuration's width or a number that is not finite."""
     history = row.kind == HISTORY
     width = 3 * len(row.items) if history else layout.width_of(click_kind(row.kind))
     if len(row.values) != 4 * width or len(row.items) > (layout.history.length if history else 0):

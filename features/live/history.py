@@ -85,6 +85,7 @@ class HistoryTable:
                 self._take(outcome, clicks_alone=True)
 
     def _take(self, outcome: RequestOutcome, *, clicks_alone: bool = False) -> None:
+        """Adds clicks, and with `spec.skips` also items that were shown without one, to the user's past."""
         tick = round(outcome.time * _TICKS)
         for item_id, click in zip(outcome.items, outcome.click.tolist(), strict=True):
             clicked = click > 0

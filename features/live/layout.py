@@ -171,6 +171,7 @@ class LiveLayout:
 
     @cached_property
     def _decays(self) -> dict[Kind, NDArray[np.intp]]:
+        """Which half-life each column of a row has: SHORT, LONG or NEVER, `(width,)` by kind."""
         sums = [SHORT, LONG, SHORT, LONG]
         pulls = [SHORT] * self.design_width + [LONG] * self.design_width
         moment = [LONG] * self._triangle[0].size

@@ -46,6 +46,7 @@ def _merged(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRow]:
 
 
 def _taken(parent: ParentRows) -> Iterable[LiveRow]:
+    """The rows that belong to the domains that the new group takes; users and items belong to every domain."""
     facets = {f"{name}={value}" for key in parent.taken for name, value in zip(FACETS, key.split("/"), strict=True)}
     for row in parent.rows:
         if row.tombstone:

@@ -131,6 +131,7 @@ def _ridge(layout: LiveLayout, user: Doubles, design: Doubles) -> Doubles:
 
 
 def _stack(layout: LiveLayout, kind: Kind, rows: Sequence[LiveRow | None]) -> Rows:
+    """The rows as arrays, `(n, width)`; a missing one is all zeros, as if it had never been counted."""
     width = layout.width_of(kind)
     values = np.zeros((len(rows), width), dtype=np.float32)
     updated_at = np.zeros(len(rows))

@@ -65,6 +65,7 @@ class LiveTable:
         self._changed.update(dict.fromkeys(known))
 
     def _accumulate(self, slots: NDArray[np.intp], time: Doubles, contributions: Doubles) -> None:
+        """Adds contributions `(n, width)` to rows `slots` `(n,)`, each decayed to the newest time of its row."""
         order = np.argsort(slots, kind="stable")
         slots, time = slots[order], time[order]
         first = np.ones(len(slots), dtype=np.bool_)  # of each key's examples
@@ -131,6 +132,7 @@ class LiveTable:
         return LiveRow(self.kind, key, float(self._updated_at[slot]), self._values[slot].copy())
 
     def _slots_of(self, keys: Sequence[str]) -> NDArray[np.intp]:
+        """Row of each key, `(n,)`; new keys get free rows."""
         slots = self._slots
         known = [slots.get(key, -1) for key in keys]
         if -1 in known:

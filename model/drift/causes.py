@@ -133,6 +133,8 @@ class Causes:
         ]
 
     def _find(self, stratum: int, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> Finding:
+        """The cause in a stratum where something was found. Inputs explain everything else, labels all but inputs, and
+        a broken kernel the rest, before interest itself counts as changed."""
         changes = test.changes[stratum]
         newest = changes[-1] if changes else None
         if newest is None:
@@ -151,6 +153,7 @@ class Causes:
         return self._taste(stratum, newest)
 
     def _input_fault(self, stratum: int, psi: Doubles) -> Finding:
+        """The finding for inputs far from the reference, with the input that has moved most by its PSI."""
         distances = np.nan_to_num(psi[stratum])
         worst = int(distances.argmax())
         how = f"PSI of {MONITORED_INPUTS[worst]} is {distances[worst]:.1f}"

@@ -170,6 +170,8 @@ class ChangeTest:
         return lot.logit[row] + self._expectation.correction(np.repeat(shift, counts, axis=0).T, lot.z[row])
 
     def _reconsider(self, stratum: int, changes: list[Change], time: float) -> None:
+        """Ends, accepts or moves one of a stratum's changes if the examples since speak for it; otherwise corrects the
+        cause of the newest one."""
         for change in list(changes):
             if change.against and change.examples <= _MOVES and self._moved(change):
                 return
@@ -210,6 +212,7 @@ class ChangeTest:
         return best
 
     def _move(self, change: Change, here: NDArray[np.int64], against: Doubles) -> None:
+        """Replaces a change of the group by one in each of the strata `here`, whose evidence is `-against`, nats."""
         shift = self._expectation.theta[0] - np.asarray(change.before)
         self.changes[0].remove(change)
         self._expectation.put_back(0, np.asarray(change.before))
@@ -233,6 +236,8 @@ class ChangeTest:
         return int(here[self.evidence[here].max(axis=1).argmax()]) if len(here) else 0
 
     def _announce(self, stratum: int) -> None:
+        """Adds the change that the evidence favours to a stratum without one, or a label fault to one whose taste has
+        changed. Otherwise renews the newest change. Fits the expectation to it in each case."""
         chosen = int((self.evidence[stratum] + _SURE * _TASTE).argmax())  # a tie is decided for taste, not labels
         hypothesis, changes = HYPOTHESES[chosen], self.changes[stratum]
         nats = float(self.evidence[stratum, chosen])

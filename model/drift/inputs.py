@@ -96,6 +96,7 @@ class InputDistances:
         self._past = kept * self._past + bins
 
     def _begin(self, values: Doubles, strata: NDArray[np.int64]) -> None:
+        """Collects the first examples until they are enough to become the reference."""
         self._first.append(np.column_stack([values, strata]))
         if sum(len(block) for block in self._first) < _FIRST:
             return

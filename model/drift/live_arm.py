@@ -64,6 +64,7 @@ class LiveArm:
             self.evidence[1:] = 0.0  # a kernel broken for the whole group says nothing about single values
 
     def _decide(self) -> None:
+        """Ends faults whose kernel is good again; begins at most one, of the whole group if that explains it."""
         broken, open_to = ~np.isnan(self.since), self.evidence
         if broken.any():
             mended = broken & (self._examples >= _LEAST) & (np.nan_to_num(self.gap) <= _FINE)

@@ -153,6 +153,7 @@ class DriftMonitor:
     # --- one look per block ---
 
     def _look_at_served(self) -> None:
+        """Passes on what was served since the last look, one block for all, and judges the inputs by it."""
         block = np.concatenate(self._served)
         self._served, self._served_examples, self._fresh = [], 0, True
         finite = np.isfinite(block).all(axis=1)
@@ -171,6 +172,7 @@ class DriftMonitor:
         self._causes.inputs(psi, refused, self._inputs.jump, self._time)
 
     def _look_at_learned(self) -> None:
+        """Passes on what was learned since the last look. Examples with faulty inputs test no label."""
         block = np.concatenate(self._learned)
         self._learned, self._learned_examples, self._fresh = [], 0, True
         finite = np.isfinite(block[:, :4]).all(axis=1)
@@ -193,6 +195,7 @@ class DriftMonitor:
             self._test_labels(label, frozen, live, member, evidence)
 
     def _test_labels(self, label: Doubles, frozen: Doubles, live: Doubles, member: Doubles, evidence: Doubles) -> None:
+        """Tests labels `(n,)` of examples with sound inputs; `member`, `(strata, n)`, holds their weights."""
         sound, worth = self._causes.sound(self._test, self._measures.examples), member * evidence
         before = self._test.take(label, frozen, live, worth, self._time)
         self._expected.learned(label, live, member)

@@ -98,6 +98,7 @@ class GuardedLearner(Generic[RequestT]):
         return any(first < learned_at <= last for first, last in self._undone)
 
     def _decide(self, weighted: WeightedBatch[RequestT], step: Step[RequestT]) -> GuardedBatch[RequestT]:
+        """Passes what is not set aside to the learner; returns the whole micro-batch with what became of it."""
         kept = ~weighted.set_aside
         scored = weighted.scored or self.gate.scored_of(weighted.requests)
         whole = GuardedBatch(weighted.requests, kept, self.learner.examples, scored, weighted.weight)
@@ -138,6 +139,7 @@ class GuardedLearner(Generic[RequestT]):
         )
 
     def _undo(self, harm: HarmVerdict, step: Step[RequestT]) -> None:
+        """Returns the learner to the state that `harm` names, if any; adds what follows to `step`."""
         step.decisions.extend(harm.decisions)
         good = self.gate.good
         if harm.undo:

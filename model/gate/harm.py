@@ -106,6 +106,7 @@ class HarmTest:
         return self._go_back(serve=comparison == _LIVE_FROZEN, detail=detail)
 
     def _go_back(self, *, serve: bool, detail: dict[str, Any]) -> HarmVerdict:
+        """Undoes the candidate, which must then pass a probation; with `serve` it replaces the live kernel, too."""
         to: Literal["good", "start"] = "good" if self._has_good else "start"
         self._has_good = False
         self._probation, self._losses = PROBATION, np.zeros(3)
@@ -118,6 +119,8 @@ class HarmTest:
         return HarmVerdict(to, served, [GateDecision("rolled_back", {**detail, "to": served}), *decisions])
 
     def _serve_probation(self, losses: Doubles, examples: int) -> list[GateDecision]:
+        """Adds weighted losses of candidate, live and frozen, `(3,)`, nats. The candidate passes if it ends at least as
+        good as the better of the other two; otherwise its probation begins again."""
         if not self._probation:
             return []
         self._losses = self._losses + losses

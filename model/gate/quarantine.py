@@ -95,6 +95,7 @@ class Quarantine:
         return [GateDecision("quarantined", {"stratum": self._strata.name(stratum), **detail})]
 
     def _end(self, evidence: LabelEvidence) -> list[GateDecision]:
+        """Releases strata whose labels are as expected again, or last and are in the frozen model's order."""
         decisions = []
         for total, part in (
             (self._examples, evidence.examples), (self._clicks, evidence.clicks),

@@ -46,6 +46,7 @@ class Soundness:
 
     @staticmethod
     def _reason(before: Doubles, after: Doubles, frozen: Doubles) -> str:
+        """Why the candidate's logits `(n,)` are unsound; empty if they are not."""
         if not np.isfinite(after).all():
             return "the candidate's logits are not finite"
         moved = float(np.sqrt(((after - before) ** 2).mean()))

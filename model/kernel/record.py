@@ -103,6 +103,7 @@ def _unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _info(metadata: dict[str, Any]) -> KernelInfo:
+    """The record's description. Raises KernelRefused if it is another program's or version's, or has wrong fields."""
     if metadata.get("kind") != "kernel":
         raise KernelRefused("garbage", "the record holds no kernel")
     if metadata.get("format") != FORMAT:
@@ -121,6 +122,7 @@ def _info(metadata: dict[str, Any]) -> KernelInfo:
 
 
 def _check_dependencies(metadata: dict[str, Any], current: Mapping[str, Any]) -> None:
+    """Raises KernelRefused, naming the keys, if the weights depend on other settings than the `current` ones."""
     stored = metadata.get("depends_on")
     if not isinstance(stored, dict):
         raise KernelRefused("garbage", "metadata: depends_on is no table of keys")

@@ -150,6 +150,7 @@ class KernelStart:
 
 
 def _built(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> KernelStart:
+    """Raises ContainerError if a tensor or a field of the metadata is missing or wrong."""
     try:
         return KernelStart(
             Compression(

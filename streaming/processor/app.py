@@ -100,6 +100,7 @@ class Processor:
         return app
 
     async def _assigned(self, _app: faust.App, assigned: Iterable[TP], **_: object) -> None:
+        """Takes over the partitions that are newly assigned, each in a task of its own, and gives up the others."""
         wanted = {tp.partition for tp in assigned if tp.topic == self._config.topics.traffic}
         await self._release(set(self._groups) - wanted)
         self._lost.clear()
@@ -120,6 +121,7 @@ class Processor:
     # --- ownership of groups ---
 
     async def _own(self, partition: int) -> OwnedGroup:
+        """Loads a group and starts its commits. A failure ends the process, except for a partition lost meanwhile."""
         group = self._config.groups[partition].name
         began = time.monotonic()
         try:
@@ -139,6 +141,7 @@ class Processor:
             self._supervisor.failed(task.get_name(), error)  # ends this process; the next one recovers (decision 0072)
 
     async def _release(self, partitions: Iterable[int]) -> None:
+        """Gives up the groups of these partitions. Raises what their last commits raised."""
         tasks = [task for partition in sorted(partitions) if (task := self._groups.pop(partition, None)) is not None]
         metrics.kernel_log.OWNED_GROUPS.set(len(self._groups))
         if not tasks:

@@ -167,6 +167,7 @@ def corrected_conversion(correction: Correction) -> RequestOutcome:
 def _of_items(
     request: LabelledRequest, mask: NDArray[np.bool_], label: NDArray[np.float32], residual: NDArray[np.float32]
 ) -> RequestOutcome:
+    """The masked items of a request as an outcome with these labels and residuals, `(n,)` as all of its items."""
     impression = request.impression
     return RequestOutcome(
         user_id=impression.user_id,

@@ -40,6 +40,7 @@ class Checkpoints:
         self._written = max(good, next_good)
 
     def _find(self, kept: Sequence[LearnerCheckpoint], number: int) -> LearnerCheckpoint | None:
+        """The checkpoint of this number; None, with a line in the log, if it is missing or the learner refuses it."""
         found = next((state for state in kept if state.number == number), None)
         if found is None:
             if number:

@@ -69,6 +69,7 @@ class ClosedIndex:
         self._append(closed)
 
     def _append(self, closed: ClosedRequest) -> None:
+        """Adds a request; the oldest ones are evicted for lack of memory, unless they still wait to be learned."""
         self._requests[closed.request_id] = closed
         self._order.append(closed)
         self._bytes += _bytes(closed)
@@ -153,6 +154,7 @@ class ClosedIndex:
             self._first = self._written[-1].end - len(self._order)
 
     def _take(self, number: int, segment: ClosedSegment) -> None:
+        """Adds a segment's requests that are still remembered, and its later labels of older ones."""
         skipped = max(0, self._first - segment.first)
         for closed in segment.requests[skipped:]:
             self._requests[closed.request_id] = closed

@@ -114,6 +114,7 @@ class ConversionHead:
         return self._measured(self.guarded.settle())
 
     def _measured(self, step: Step[LabelledRequest]) -> Step[LabelledRequest]:
+        """Adds what the step has learned to the window of the arms' metrics."""
         for guarded in step.batches:
             if guarded.batch is None or guarded.report is None:
                 continue
@@ -180,6 +181,7 @@ def _kernel(weights: bytes, start: KernelStart) -> Kernel | None:
 
 
 def _waiting(batch: WeightedBatch[LabelledRequest]) -> WaitingConversions:
+    """A micro-batch that waits in the gate, by its requests' offsets, because the log has their tensors."""
     requests = [
         ClosedRequest(
             request.impression.request_id,

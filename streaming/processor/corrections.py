@@ -119,6 +119,7 @@ class Corrections:
         return [correction for correction in found if correction is not None]
 
     def _look_up(self, closed: ClosedRequest, items: list[str]) -> Correction | None:
+        """Turns the labels of a request's items; None if the log no longer has it, or if no label changed."""
         impression = self.logged.impression(closed)
         if impression is None:
             self.dropped["uncorrectable"] += len(items)

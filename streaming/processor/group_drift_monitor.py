@@ -185,6 +185,7 @@ class GroupDriftMonitor:
         )
 
     def _decision(self, output: Verdict | Alarm, now: float) -> Decision:
+        """A verdict or an alarm as a decision; the change of verdict is also logged."""
         if isinstance(output, Alarm):
             return Decision(ALARM, self._group, output.time, MONITOR, dataclasses.asdict(output))
         before, self._reported[output.stratum] = self._reported[output.stratum], str(output.kind)

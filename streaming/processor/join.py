@@ -162,6 +162,7 @@ class Join:
     # --- impressions ---
 
     def _impression(self, offset: int, record: ServedImpression, appended: float) -> ServedImpression | None:
+        """Opens an impression and labels it by feedback that came first; None if it is refused."""
         if self.open.get(record.request_id) is not None or self.closed.get(record.request_id) is not None:
             self.dropped["duplicate"] += 1
         elif self._too_late(record):
@@ -192,6 +193,7 @@ class Join:
     # --- feedback ---
 
     def _feedback(self, record: ServedFeedback) -> LateClick | LateConversion | None:
+        """Labels an open request; returns feedback for a closed one, and keeps what has no impression yet."""
         if (entry := self.open.get(record.request_id)) is not None:
             self._label(entry, record)
         elif (closed := self.closed.get(record.request_id)) is not None:
@@ -203,6 +205,7 @@ class Join:
         return None
 
     def _label(self, entry: OpenRequest, record: ServedFeedback) -> None:
+        """Sets an item's label in an open request, unless it was not shown, or the feedback repeats or is late."""
         items = entry.impression.items
         if record.item_id not in items:
             self.dropped["unshown_item"] += 1
@@ -235,6 +238,7 @@ class Join:
     # --- closing ---
 
     def _close(self) -> list[LabelledRequest]:
+        """Closes requests whose window is over and whose feedback is read; drops those that waited too long."""
         closed = []
         while (entry := self.open.next_to_close) is not None:
             read = entry.feedback_by <= self.time.feedback

@@ -110,6 +110,7 @@ class LivePusher:
             return self._flush()
 
     def _flush(self) -> bool:
+        """Pushes all waiting rows. If the store fails, keeps those that no newer row replaces and returns False."""
         with self._lock:
             rows, self._rows = self._rows, {}
             beginning = set(self._beginning)
@@ -131,6 +132,7 @@ class LivePusher:
         return True
 
     def _push_all(self, rows: Mapping[tuple[str, str, str], LiveRow]) -> None:
+        """Pushes rows scope by scope; a scope whose group was given up meanwhile belongs to its next owner."""
         with metrics.features.FEATURE_PUSH_SECONDS.time():
             for scope in sorted({key[0] for key in rows}):
                 if scope in self._dropped:
@@ -142,6 +144,7 @@ class LivePusher:
                         self._stored.add(scope)
 
     def _notice_loss(self, scope: str) -> None:
+        """Notes that the store no longer has the rows of a scope that were pushed completely before."""
         if scope not in self._stored or self._store.holds_live(scope):
             return
         metrics.features.FEATURE_ROWS_LOST.labels(group=scope).inc()

@@ -185,6 +185,7 @@ class GroupLoader:
             self._pusher.add(machine.group, machine.rows.all())
 
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:
+        """Goes back to the chosen cut, or to none. If the cut's log is gone, what it has learned is kept."""
         group = machine.group
         if stored.unreadable:
             metrics.join.JOIN_DROPPED.labels(group, "unreadable_row").inc(stored.unreadable)
@@ -211,6 +212,7 @@ class GroupLoader:
         return _Restored(another, snapshot.resume_offset)
 
     def _go_back(self, machine: GroupMachine, snapshot: GroupSnapshot, stored: StoredGroup) -> None:
+        """Restores the machine and logs from where it reads, learns and publishes."""
         rows_offset = stored.chosen.rows_offset(stored.traffic.topic)
         machine.restore(snapshot, stored.rows, stored.closed, rows_offset, stored.kept)
         if stored.chosen.fallen_back:

@@ -98,6 +98,7 @@ class TrafficReader:
             )
 
     def _problem(self, record: Traffic) -> str | None:
+        """Why a record cannot be used, as a reason of `refused`; None if it can."""
         if isinstance(record, LearningOrder):
             return None
         if isinstance(record, Progress):
@@ -121,6 +122,7 @@ class TrafficReader:
         return known and all(math.isfinite(time) for time in record.read.values())
 
     def _sound(self, record: ServedImpression) -> bool:
+        """Whether the arrays have the sizes of the items, the item values are known, and all numbers are finite."""
         n, halves, singles = len(record.items), self._halves(record), self._singles(record)
         sizes = [len(payload) for payload in (*halves, *singles, record.values)]
         if n == 0 or sizes != [n * size for size in self._item_bytes]:

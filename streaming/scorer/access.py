@@ -126,6 +126,7 @@ class AccessControl:
         return caller
 
     def _caller(self, authorization: str) -> Caller | None:
+        """Whose key was sent; None if none or a wrong one was. Without configured keys everybody may do everything."""
         if not self._keys:
             return Caller(ANONYMOUS, _EVERY)
         if authorization[: len(_BEARER)].lower() != _BEARER:

@@ -79,6 +79,7 @@ class ActiveKernels:
                 self._refuse(group, "garbage", f"{type(error).__name__}: {error}")
 
     def _take_one(self, group: str, record: KernelRecord, *, at_start: bool) -> None:
+        """Takes one record of the log. Raises KernelRefused, and what is served stays, except after a deletion."""
         known = self._known(group)
         if self.groups.index(group) != record.partition:
             raise KernelRefused("wrong_partition", f"it is on partition {record.partition}")
@@ -132,6 +133,7 @@ class ActiveKernels:
                 self._refuse(group, "bad_order", f"an order of an operator: {type(error).__name__}: {error}")
 
     def _apply_order(self, group: str, value: bytes | None) -> None:
+        """Takes an operator's order, None for its deletion. Raises KernelRefused if it cannot be obeyed."""
         known = self._known(group)
         order = Order(group) if value is None else decode_order(value)
         if order.group != group:
@@ -177,6 +179,7 @@ class ActiveKernels:
     def _check_active(
         self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]
     ) -> None:
+        """Discards the active kernel, or only its part for conversions, if its check refuses it."""
         active = self._groups[group].active
         if active.kernel is None:
             return None
@@ -216,6 +219,7 @@ class ActiveKernels:
             self._note(group, now.info, at_start=at_start, ordered=ordered)
 
     def _note(self, group: str, info: KernelInfo, *, at_start: bool, ordered: bool) -> None:
+        """Counts and logs the change to a kernel. Neither a start nor an order says how fresh kernels are."""
         now = self.clock()
         fresh = now - info.newest_event_time
         newest, examples = info.newest_event_time, info.examples

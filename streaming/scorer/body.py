@@ -69,6 +69,7 @@ def _codings(request: Request, header: str, *, none: str) -> list[str]:
 
 
 def _reader(request: Request, limit: int) -> _Reader:
+    """What undoes the encoding of the body. Raises RequestRefused for encodings that are not supported."""
     # The server decodes chunks only, and passes on a body that was encoded before it was cut into chunks.
     if transfer := _codings(request, "transfer-encoding", none="chunked"):
         raise RequestRefused(
@@ -137,6 +138,7 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, invalid: str) -> 
 
 
 def _cause(body: bytes, error: Exception) -> str:
+    """Why a body cannot be read as JSON, with the cure if its first bytes show one."""
     if not body:
         return "the body is empty: send JSON"
     if body.startswith(_GZIP_MAGIC):

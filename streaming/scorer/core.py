@@ -54,6 +54,7 @@ def _both(ranked: list[str], arms: ScoredArms, order: NDArray[np.int64]) -> list
 
 
 def _scores(ranked: list[str], arms: ScoredArms, ranking: Ranking, order: NDArray[np.int64]) -> list[ItemScore]:
+    """The ranked items with what the score is made of, as far as the backbone predicts it."""
     scores = ranking.score[order].tolist()
     if ranking.cvr is None and ranking.relevance is None:
         return [ItemScore(item, score) for item, score in zip(ranked, scores, strict=True)]

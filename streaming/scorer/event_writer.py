@@ -81,6 +81,7 @@ class EventWriter:
             self._waiting -= len(events)
 
     async def _send(self, events: list[Event]) -> None:
+        """Returns when the broker has all events. Raises RequestRefused, after which some may be written."""
         records = [(event_key(event), encode_event(event)) for event in events]
         for index, (key, value) in enumerate(records):
             if len(key) + len(value) > INTERACTION_BYTES - _HEADROOM:

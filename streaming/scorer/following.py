@@ -70,6 +70,7 @@ async def _follow_once(
 async def _read_until_replaced(
     reading: Coroutine[Any, Any, None], ids: TopicIds, forget: Callable[[str], None]
 ) -> None:
+    """Awaits `reading`. Raises TopicReplacedError as soon as one of the topics is deleted and created again."""
     read, replaced = asyncio.ensure_future(reading), asyncio.ensure_future(ids.replaced())
     try:
         await asyncio.wait((read, replaced), return_when=asyncio.FIRST_COMPLETED)

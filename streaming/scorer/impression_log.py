@@ -140,6 +140,7 @@ class ImpressionLog:
     def _acknowledged(
         self, record: _Pending, producer: AIOKafkaProducer, sent: float, future: asyncio.Future[RecordMetadata]
     ) -> None:
+        """Takes the broker's answer, which tells its clock; a failed impression is sent again, up to a limit."""
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
             written = future.result()

@@ -69,6 +69,7 @@ class RestartingProducer:
         before_sleep=before_sleep_log(log, logging.WARNING),
     )
     async def _start(self) -> AIOKafkaProducer:
+        """Raises RuntimeError after `stop`, and KafkaError, after which no half-started producer is left."""
         if self._closed:
             raise RuntimeError("the producer has been stopped")
         producer = AIOKafkaProducer(

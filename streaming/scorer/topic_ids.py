@@ -52,6 +52,7 @@ class TopicIds:
         return None
 
     def _first_replaced(self) -> str | None:
+        """The first topic with another id than at the last call; a missing one is left out, as it may come back."""
         if self._admin is None:
             self._admin = make_admin(self._config)
         for name in self._topics:

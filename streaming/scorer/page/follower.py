@@ -65,6 +65,7 @@ class StatusFollower:
             await asyncio.sleep(_PAUSE_S)
 
     async def _assign(self, consumer: AIOKafkaConsumer) -> None:
+        """Starts where the last reading ended, at first at the beginning of the page's horizon."""
         partitions = [TopicPartition(self._status, 0), TopicPartition(self._decisions, 0)]
         consumer.assign(partitions)
         begin_ms = int((self._now() - HORIZON_S) * 1_000)
