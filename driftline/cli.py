@@ -11,7 +11,7 @@ import typer
 
 from driftline import __version__, demo, evaluate, operate, prepare, services
 from driftline.command_group import Commands, ConfigSource
-from driftline.context import errors
+from driftline.context import errors, file_problem
 from driftline.keys import app as key_app
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
@@ -74,12 +74,15 @@ def common(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Driftline's own errors are written for people, so their message is shown without a traceback."""
+    """Entry point. Driftline's own errors are written for people, so their message is shown without a traceback; the
+    same for files that the operating system refuses."""
     try:
         app(args=list(arguments) if arguments is not None else None)
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in _OURS:
+        ours = type(error).__module__.split(".")[0] in _OURS
+        message = str(error) if ours else file_problem(error)
+        if message is None:
             raise
         errors.print("[bold red]error:[/] ", end="")
-        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        errors.print(message, markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,12 @@ errors = Console(stderr=True)
 
 _SILENT = {"KafkaConnectionError", "KafkaTimeoutError", "NodeNotReadyError"}
 _CLIENTS = {"kafka", "aiokafka"}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSALS = _FULL | {
+    errno.EACCES, errno.EEXIST, errno.EIO, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+_PLACE = "name a place that can be read and written (--run-dir, --out, DRIFTLINE_CACHE_DIR)"
+_ROOM = "free some space there, or name another place (--run-dir, --out, DRIFTLINE_CACHE_DIR)"
 
 
 class BrokerSilent(Exception):
@@ -45,6 +53,17 @@ def silent_broker(load: Callable[[], Config], error: Exception) -> BrokerSilent 
         f"{repr(error) if cause is error else error}. Does a Kafka answer on {load().kafka.bootstrap}? Start one with"
         " `driftline broker start`, or name yours with `driftline --bootstrap HOST:PORT` or the key kafka.bootstrap"
     )
+
+
+def file_problem(error: Exception) -> str | None:
+    """What to show if the operating system has refused a file, which no change of the program cures; None else."""
+    if isinstance(error, shutil.Error):  # of a copied folder: one entry for each file
+        _, place, reason = error.args[0][0]
+        return f"{place}: {reason.split(': ')[0]}; {_ROOM}"
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+        return None
+    place = error.filename if error.filename is not None else "the output"
+    return f"{place}: {os.strerror(error.errno)}; {_ROOM if error.errno in _FULL else _PLACE}"
 
 
 def settings(context: typer.Context) -> Config:

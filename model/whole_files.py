@@ -32,7 +32,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that replaces `path` when the block ends well, and is removed if the block raises. Raises
     OSError.
 
-    The folder of `path` must exist. If `path` is a symbolic link, the file it leads to is replaced.
+    The folder of `path` must exist. If `path` is a symbolic link, the file it leads to is replaced. An error names
+    `path`.
     """
     path = path.resolve()
     scratch = _beside(path)
@@ -42,8 +43,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())  # else a crash of the machine may leave an empty file under the new name
         scratch.replace(path)
-    except BaseException:
+    except BaseException as error:
         scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(scratch)):
+            error.filename = str(path)  # a full disk names no file, and nobody knows the temporary name
         raise
     _sync(path.parent)
 

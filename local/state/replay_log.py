@@ -49,9 +49,12 @@ class ReplayOptions:
 
 
 def run_replay_log(config: Config, order: ReplayOptions, console: Console) -> int:
-    """Replays, prints and writes the result; returns 1 if it should equal the log's state and does not. Raises named
-    errors."""
+    """Replays, prints and writes the result; returns 1 if it should equal the log's state and does not.
+
+    Raises OSError if the folder of the result cannot be made, and named errors.
+    """
     quiet_client_logs()
+    order.into.mkdir(parents=True, exist_ok=True)  # now, because a replay may take hours before it writes
     opened, traffic = open_backbone(config), traffic_span(config, order.group)
     partition = config.partition_of(order.group)
     assert partition is not None
