@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from scipy.stats import chi2  # type: ignore[import-untyped,unused-ignore]
+from scipy import special  # type: ignore[import-untyped,unused-ignore]
 
 from lab.detection.detections import ALWAYS, NEVER, VERDICT
 from lab.detection.episodes import Origin
@@ -169,8 +169,8 @@ def rate(count: int, examples: int) -> tuple[float, float, float]:
     if not examples:
         return math.nan, math.nan, math.nan
     tail, millions = (1 - CONFIDENCE) / 2, examples / 1e6
-    low = float(chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
-    return count / millions, low / millions, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2 / millions
+    low = float(special.gammaincinv(count, tail)) if count else 0.0
+    return count / millions, low / millions, float(special.gammaincinv(count + 1, 1 - tail)) / millions
 
 
 def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm  # type: ignore[import-untyped,unused-ignore]
+from scipy import special  # type: ignore[import-untyped,unused-ignore]
 
 from lab.evaluate.compare import CONFIDENCE, Interval
 from lab.evaluate.prepare import PreparedStream
@@ -52,7 +52,7 @@ def drawn_figures(data: PreparedStream, logit: NDArray[np.float32], weights: Wei
 def bootstrap_interval(difference: float, drawn: NDArray[np.float64]) -> Interval:
     """A difference with its interval: the normal one, of the spread over draws `(draws,)` that are numbers."""
     known = drawn[np.isfinite(drawn)]
-    half_width = float(norm.ppf((1 + CONFIDENCE) / 2) * known.std(ddof=1)) if known.size > 1 else float("nan")
+    half_width = float(special.ndtri((1 + CONFIDENCE) / 2) * known.std(ddof=1)) if known.size > 1 else float("nan")
     return Interval(difference, half_width)
 
 

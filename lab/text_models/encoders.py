@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from features.text import DEFAULT_MODEL, TextEncoder
 from model.near_names import did_you_mean
@@ -69,6 +68,8 @@ class HashedWords:
     parameters = 0
 
     def __init__(self) -> None:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
         self._words = HashingVectorizer(n_features=HASHED_WIDTH, norm="l2", alternate_sign=True)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from model.backbone.foundation import FoundationBackbone
 from model.backbone.schema import BackboneRefused
 from model.backbone.shape import BackboneShape
 from streaming.config import Config
-from tests.lab.evaluate.small import SMALL, small, write_small_log
+from tests.lab.evaluate.small import CONFIG, SMALL, small, write_small_log
 
 QUIET = Console(quiet=True)
 TITLES = ["Toy Story", "GoldenEye", "Alien", "The Empire Strikes Back, a Star Wars film", "Heat", "word " * 400]
@@ -42,10 +43,20 @@ def encoder() -> TextEncoder:
     return TextEncoder()
 
 
-def _trained(encoder: TextEncoder, plan: Plan, tuned: int = 1) -> tuple[Tuning, TrainedBackbone]:
+Trained = tuple[Tuning, TrainedBackbone]
+
+
+def _trained(encoder: TextEncoder, tuned: int = 1) -> Trained:
+    """A backbone of the small stream with so many layers of the encoder trained beside it."""
     stream = small()
     tuning = Tuning.of(encoder, tuned, [item.text for item in stream.catalogue.items])
-    return tuning, train_backbone_on(stream, known_by(plan.config, "both"), tuning.numbers, 0, tuning.backbone)
+    return tuning, train_backbone_on(stream, known_by(CONFIG, "both"), tuning.numbers, 0, tuning.backbone)
+
+
+@pytest.fixture(scope="module")
+def trained(encoder: TextEncoder) -> Trained:
+    """A backbone with one layer trained beside it, made once; who changes it takes a copy."""
+    return _trained(encoder)
 
 
 def _text_of(made: TrainedBackbone) -> TunedText:
@@ -87,11 +98,10 @@ def test_kept_outputs_are_those_of_the_layer_below_the_tuned_ones(encoder: TextE
 @pytest.mark.slow
 def test_training_changes_the_top_layers_and_nothing_below_them(
     encoder: TextEncoder,
-    tiny: Plan,
     tmp_path: Path,
 ) -> None:
     before = _weights(encoder.network)
-    tuning, made = _trained(encoder, tiny, tuned=2)
+    tuning, made = _trained(encoder, tuned=2)
     assert isinstance(made.backbone, FoundationBackbone)
     tuning.save(tmp_path / "tuned", made.backbone, {"stream": "drift"})
     after = _weights(TextEncoder(str(tmp_path / "tuned")).network)
@@ -107,10 +117,10 @@ def test_training_changes_the_top_layers_and_nothing_below_them(
 @pytest.mark.slow
 def test_the_folder_of_a_tuned_encoder_gives_the_vectors_that_its_backbone_read(
     encoder: TextEncoder,
-    tiny: Plan,
+    trained: Trained,
     tmp_path: Path,
 ) -> None:
-    tuning, made = _trained(encoder, tiny)
+    tuning, made = trained
     assert isinstance(made.backbone, FoundationBackbone)
     tuning.save(tmp_path / "tuned", made.backbone, {"stream": "drift", "seed": 0})
     texts = list(tuning.lower.place)
@@ -126,12 +136,12 @@ def test_the_folder_of_a_tuned_encoder_gives_the_vectors_that_its_backbone_read(
 
 
 @pytest.mark.slow
-def test_training_twice_gives_the_same_encoder_bit_for_bit(encoder: TextEncoder, tiny: Plan) -> None:
-    (_, one), (_, two) = (_trained(encoder, tiny) for _ in range(2))
-    assert one.backbone.fingerprint == two.backbone.fingerprint
-    assert np.array_equal(one.held_out, two.held_out)
-    for name, value in _text_of(one).top.moved.items():
-        assert torch.equal(value, _text_of(two).top.moved[name])
+def test_training_twice_gives_the_same_encoder_bit_for_bit(encoder: TextEncoder, trained: Trained) -> None:
+    (_, first), (_, second) = trained, _trained(encoder)
+    assert first.backbone.fingerprint == second.backbone.fingerprint
+    assert np.array_equal(first.held_out, second.held_out)
+    for name, value in _text_of(first).top.moved.items():
+        assert torch.equal(value, _text_of(second).top.moved[name])
 
 
 @pytest.mark.slow
@@ -156,9 +166,9 @@ def test_each_model_begins_with_the_encoders_own_weights_and_as_one_of_frozen_ve
 
 
 @pytest.mark.slow
-def test_content_vectors_are_fitted_without_dropout(encoder: TextEncoder, tiny: Plan) -> None:
-    _, made = _trained(encoder, tiny)
-    model = made.backbone
+def test_content_vectors_are_fitted_without_dropout(trained: Trained) -> None:
+    _, made = trained
+    model = deepcopy(made.backbone)
     assert isinstance(model, FoundationBackbone)
     profiles: ProfileTable = made.profiles
     expected = catalogue_aspects(model, profiles).mean(0)

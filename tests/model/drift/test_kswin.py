@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river.drift import KSWIN
-from scipy import stats  # type: ignore[import-untyped]
 
 from model.drift.kswin import KswinWindow, critical_distance
 
@@ -45,6 +44,8 @@ def test_a_clear_shift_is_detected() -> None:
 @pytest.mark.parametrize("n", [5, 12, 30])
 @pytest.mark.parametrize("alpha", [1e-4, 0.01, 0.2])
 def test_the_critical_distance_is_that_of_the_exact_test(n: int, alpha: float) -> None:
+    from scipy import stats  # type: ignore[import-untyped]  # not on top: its import is the longest of SciPy
+
     def p_value(k: int) -> float:
         low, high = np.arange(n, dtype=float), np.arange(n, dtype=float) + k  # shifted by k they are k/n apart
         return float(stats.ks_2samp(low, high, method="exact").pvalue)

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from model.kernel.posterior import BatchLikelihood, Expansion, Posterior
@@ -90,6 +89,8 @@ def test_without_forgetting_the_posterior_mean_is_the_penalised_maximum_likeliho
         posterior = posterior.after(taught(batch))
     x, y = (torch.cat([batch[part] for batch in batches]).double().numpy() for part in (0, 1))
     # The prior mean is (1, 0, ..): an offset that scikit-learn has no word for is learned as ten examples would be.
+    from sklearn.linear_model import LogisticRegression
+
     fitted = LogisticRegression(C=1 / 4.0, fit_intercept=False, tol=1e-8, max_iter=500).fit(x, y)
     p = 1 / (1 + np.exp(-x @ fitted.coef_[0]))
     precision = 4.0 * np.eye(WIDTH) + x.T @ (x * (p * (1 - p))[:, None])
