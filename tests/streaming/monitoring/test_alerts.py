@@ -15,9 +15,9 @@ from tests.streaming.monitoring.faults import CASES, FAULT_AT, FAULTS, HEALTHY, 
 from tests.streaming.monitoring.prometheus_server import RULES, alerts, rules, tool
 
 
-def firing(series: Mapping[str, str], folder: Path, minutes: int) -> set[str]:
-    """Names of the alerts that fired at any time in the first `minutes` of a run with these series."""
-    asked = f"count by (alertname) (count_over_time(ALERTS{{alertstate='firing'}}[{minutes}m]))"
+def firing(series: Mapping[str, str], folder: Path, *minutes: int) -> list[set[str]]:
+    """For each of `minutes`, the names of the alerts that fired up to then at any time of a run with these series."""
+    asked = "count by (alertname) (count_over_time(ALERTS{{alertstate='firing'}}[{}m]))"
     case: dict[str, Any] = {
         "rule_files": [str(RULES)],
         "evaluation_interval": "1m",
@@ -27,20 +27,23 @@ def firing(series: Mapping[str, str], folder: Path, minutes: int) -> set[str]:
                 "input_series": [{"series": name, "values": values} for name, values in series.items()],
                 "promql_expr_test": [
                     {
-                        "expr": asked,
-                        "eval_time": f"{minutes}m",
+                        "expr": asked.format(end),
+                        "eval_time": f"{end}m",
                         "exp_samples": [{"labels": '{alertname="?"}', "value": 1}],
                     }
+                    for end in minutes
                 ],
             }
         ],
     }
-    path = folder / f"case-{minutes}.yml"
+    path = folder / "case.yml"
     path.write_text(yaml.safe_dump(case))
     done = subprocess.run([tool("promtool"), "test", "rules", str(path)], capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
-    assert "got:" in output, output  # the expectation cannot be met: promtool says what it got instead
-    return set(re.findall(r'alertname="(\w+)"', output.partition("got:")[2]))
+    # The expectations cannot be met: promtool says, in their order, what it got instead.
+    answers = output.split("got:")[1:]
+    assert len(answers) == len(minutes), output
+    return [set(re.findall(r'alertname="(\w+)"', answer.partition("expr:")[0])) for answer in answers]
 
 
 def test_every_alert_has_a_fault_and_every_fault_an_alert() -> None:
@@ -58,18 +61,19 @@ def test_the_healthy_run_has_every_series_that_an_alert_reads() -> None:
 
 
 def test_no_alert_fires_in_a_healthy_run(tmp_path: Path) -> None:
-    assert firing(HEALTHY, tmp_path, MINUTES) == set()
+    assert firing(HEALTHY, tmp_path, MINUTES) == [set()]
 
 
 def test_orders_of_an_operator_fire_no_alert(tmp_path: Path) -> None:
     stopped = FAULTS["DriftlineLearningStopped"][0].input() | {'driftline_learning_stopped{group="main"}': steady(1)}
-    assert "DriftlineLearningStopped" not in firing(stopped, tmp_path, MINUTES)
+    assert "DriftlineLearningStopped" not in firing(stopped, tmp_path, MINUTES)[0]
     pinned = FAULTS["DriftlineStale"][1].input() | {'driftline_kernel_frozen{group="main"}': steady(1)}
-    assert "DriftlineStale" not in firing(pinned, tmp_path, MINUTES)
+    assert "DriftlineStale" not in firing(pinned, tmp_path, MINUTES)[0]
 
 
 @pytest.mark.parametrize(("alert", "number", "fault"), CASES, ids=[f"{alert}-{number}" for alert, number, _ in CASES])
 def test_an_alert_fires_in_its_fault(alert: str, number: int, fault: Fault, tmp_path: Path) -> None:
-    assert alert in firing(fault.input(), tmp_path, MINUTES)
+    before, until_the_end = firing(fault.input(), tmp_path, FAULT_AT - 2, MINUTES)
+    assert alert in until_the_end
     if not fault.gone:
-        assert alert not in firing(fault.input(), tmp_path, FAULT_AT - 2), "it fires before its fault"
+        assert alert not in before, "it fires before its fault"
