@@ -43,12 +43,19 @@ def test_the_command_line_starts_without_the_libraries_that_take_seconds() -> No
     assert loaded.stdout.split() == []
 
 
-def test_ingest_without_external_impressions_starts_without_pytorch() -> None:
-    heavy = ("torch", "scipy", "sklearn")
+def test_ingest_without_external_impressions_starts_without_pytorch_and_what_feast_seldom_uses() -> None:
+    heavy = ("torch", "scipy", "sklearn", "sqlalchemy", "uvicorn")
     modules = "streaming.ingest.service, features.store.feature_store, features.text"
     program = f"import sys, {modules}; print(*[name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+def test_an_evaluation_starts_without_the_statistics_of_scipy() -> None:
+    modules = "lab.evaluate.command, lab.detection.command, lab.text_models.command"
+    program = f"import sys, {modules}; print('scipy.stats' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == ["False"]
 
 
 def test_a_pretraining_does_not_load_the_compiler_of_pytorch() -> None:

@@ -8,7 +8,8 @@ Feast instruments its classes with run-time type checks by parsing its own sourc
 import time, several seconds for every process, and finds nothing here, because mypy checks our calls.
 
 Feast also imports PyTorch, for a conversion that is not used here: seconds and 600 MB in an ingest process that needs
-no PyTorch (docs/decisions/0141). Here PyTorch is imported only when Feast converts.
+no PyTorch. It imports its web servers, and its registry in an SQL database with SQLAlchemy: another quarter of what an
+ingest process takes to start. Here each is imported when Feast uses it (docs/decisions/0141).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 import prometheus_client
 import typeguard
 
+_STAND_INS: dict[str, ModuleType] = {}
 _LEAKED = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 
 
@@ -43,20 +45,45 @@ def _no_instrumentation() -> Iterator[None]:
         typeguard.typechecked = original
 
 
-def _torch_when_asked() -> None:
-    """Replaces Feast's wrapper of PyTorch, which imports it at once, by one that imports it when it is asked for."""
-    wrapper = ModuleType("feast.torch_wrapper", "Stands in for Feast's own module of this name.")
-    wrapper.get_torch = lambda: importlib.import_module("torch")  # type: ignore[attr-defined]
-    sys.modules.setdefault(wrapper.__name__, wrapper)
+def _defer() -> None:
+    """Puts stand-ins for modules that Feast imports at once and seldom uses."""
+    _stand_in("feast.torch_wrapper", get_torch=lambda: importlib.import_module("torch"))
+    _stand_in("feast.feature_server")
+    _stand_in("feast.ui_server")
+    registry = "feast.infra.registry.sql"
+    _stand_in(registry, SqlRegistry=lambda *arguments, **options: _real(registry).SqlRegistry(*arguments, **options))
+
+
+def _stand_in(name: str, **known: Any) -> None:
+    """A module of Feast that has the `known` names; every other name is that of the real module, then imported."""
+    module = ModuleType(name, "Stands in for Feast's own module of this name.")
+    module.__dict__.update(known)
+
+    def attribute(asked: str) -> Any:
+        if asked.startswith("__"):
+            raise AttributeError(asked)  # Python itself asks, for example while it imports from this module
+        return getattr(_real(name), asked)
+
+    module.__dict__["__getattr__"] = attribute
+    _STAND_INS[name] = sys.modules[name] = module
+
+
+def _real(name: str) -> Any:
+    """Feast's own module."""
+    if sys.modules.get(name) is _STAND_INS[name]:
+        del sys.modules[name]
+    return import_feast(name)
 
 
 def import_feast(module: str = "feast") -> Any:
     """The named module of Feast. Takes some seconds the first time."""
     assert prometheus_client.REGISTRY is not None  # the import above has fixed its mode
-    _torch_when_asked()
+    if "feast" not in sys.modules:
+        _defer()
     before = {name: os.environ.get(name) for name in _LEAKED}
     with _no_instrumentation(), warnings.catch_warnings():
         imported = importlib.import_module(module)
+        importlib.import_module("feast.metrics")  # now, because Feast imports it where it serves or stores
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)
