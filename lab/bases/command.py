@@ -9,7 +9,7 @@ from rich.console import Console
 from lab.bases.baselines import BASELINES
 from lab.bases.compare import BaseRow, compare_bases
 from lab.bases.presets import BASES
-from lab.evaluate.compare import interval
+from lab.intervals import interval
 from lab.progress import bars
 from lab.streams.choice import StreamChoice, open_recording
 from streaming.config import Config

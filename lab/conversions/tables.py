@@ -8,8 +8,9 @@ from typing import Any
 
 from lab.conversions.trial import FROZEN, METHODS, ConversionTrial, CvrFigures
 from lab.evaluate.cells import difference_cell, interval_cell
-from lab.evaluate.compare import Interval, interval, paired
+from lab.evaluate.compare import paired
 from lab.evaluate.named_tables import NamedTable, markdown_page
+from lab.intervals import Interval, interval
 
 MEASURES = ("request_auc", "auc", "log_loss", "cvr_auc", "request_auc_frozen", "auc_frozen")
 _TITLES = {

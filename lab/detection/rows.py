@@ -15,7 +15,7 @@ from lab.detection.episodes import Origin
 from lab.detection.scenarios import NO_DRIFT
 from lab.detection.score import WITHIN, EpisodeResult, Score
 from lab.detection.trial import Trial
-from lab.evaluate.compare import CONFIDENCE, Interval, interval
+from lab.intervals import CONFIDENCE, Interval, interval
 
 _NOTHING = Score((), 0, 0)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lab.detection.detections import VERDICT
 from lab.detection.rows import DetectorReport, DetectorRow
-from lab.evaluate.compare import Interval
 from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.evaluate.page import STYLE, folded, inlined
+from lab.intervals import Interval
 
 _MET = {True: "yes", False: "no", None: "not shown"}
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lab.encoders.trial import ARMS, CLUE, FROZEN, FROZEN_LIVE, NONE, OVER_FROZEN, OVER_LIVE, EncoderTrial
-from lab.evaluate.compare import Interval, interval
 from lab.evaluate.slices import slice_figures, slice_sizes
+from lab.intervals import Interval, interval
 
 FIGURES = ("request_auc", "auc", "log_loss")
 FALLING = ("log_loss",)

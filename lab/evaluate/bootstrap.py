@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # type: ignore[import-untyped,unused-ignore]
 
-from lab.evaluate.compare import CONFIDENCE, Interval
 from lab.evaluate.prepare import PreparedStream
+from lab.intervals import CONFIDENCE, Interval
 from model.evaluation import example_log_loss, sigmoid
 from model.ranking import list_auc
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lab.evaluate.compare import Interval
+from lab.intervals import Interval
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.evaluate.cells import difference_cell, interval_cell
-from lab.evaluate.compare import FROZEN, Interval, interval, paired
+from lab.evaluate.compare import FROZEN, paired
 from lab.evaluate.named_tables import NamedTable
 from lab.evaluate.prepare import PreparedStream
+from lab.intervals import Interval, interval
 from model.evaluation import auc, grouped_auc, mixed_groups, sigmoid
 
 

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lab.evaluate.compare import FULL, Interval
+from lab.evaluate.compare import FULL
 from lab.evaluate.plan import KERNEL
 from lab.evaluate.report import AdapterRow, EvaluationReport
+from lab.intervals import Interval
 from lab.streams import standard_suite
 from lab.streams.logged.movielens_stream import MOVIELENS
 

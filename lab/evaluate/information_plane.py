@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab.evaluate.cells import interval_cell, number
-from lab.evaluate.compare import interval
 from lab.evaluate.measures import WINDOWS, mean_known
 from lab.evaluate.report import StreamReport
+from lab.intervals import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

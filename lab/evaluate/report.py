@@ -16,10 +16,8 @@ from lab.evaluate.bootstrap import FIGURES, bootstrap_interval, mean_drawn
 from lab.evaluate.compare import (
     FROZEN,
     FULL,
-    Interval,
     Runs,
     forgetting,
-    interval,
     leads_around_return,
     over_streams,
     paired,
@@ -33,6 +31,7 @@ from lab.evaluate.named_tables import plain
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.seed_results import RunCost, SeedResult
 from lab.evaluate.slices import SliceRow, slice_rows
+from lab.intervals import Interval, interval
 from lab.streams import standard_suite
 from lab.verdict_bands import Band
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.evaluate.compare import Interval, interval
 from lab.evaluate.measures import LEAST
+from lab.intervals import Interval, interval
 from model.backbone.examples import Examples
 from model.config import NO_QUERY
 from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid

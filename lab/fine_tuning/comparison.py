@@ -10,7 +10,6 @@ from functools import partial
 from rich.console import Console
 
 from lab.evaluate.cells import interval_cell
-from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.pool import ensure_writable
@@ -18,6 +17,7 @@ from lab.evaluate.work import limit_threads, text_vectors
 from lab.fine_tuning.curve import FIRST, CurveRow, curve
 from lab.fine_tuning.new_scene import STREAMS, open_scene
 from lab.fine_tuning.origin import ensure_comparable
+from lab.intervals import interval
 from streaming.config import Config
 
 SEEDS = 3

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.evaluate.cells import difference_cell, interval_cell
-from lab.evaluate.compare import Interval, interval, paired
+from lab.evaluate.compare import paired
 from lab.evaluate.named_tables import NamedTable
+from lab.intervals import Interval, interval
 from lab.queries.relevance import METHODS, TOWER, RelevanceMeasures
 
 _FIGURES = {"request_auc": "AUC within searches", "auc": "AUC"}

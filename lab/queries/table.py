@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from lab.evaluate.cells import difference_cell, interval_cell
-from lab.evaluate.compare import Interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.plan import KERNEL
 from lab.evaluate.slices import FIGURES, slice_figures, slice_sizes
+from lab.intervals import Interval
 from lab.queries.relevance_table import RelevanceRow, relevance_rows, relevance_sentences, relevance_table
 from lab.queries.trial import ALL, BOTH, FROZEN, JUDGED, NONE, ORACLE, SLICES, QueryTrial
 

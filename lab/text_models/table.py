@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lab.evaluate.cells import difference_cell, interval_cell
-from lab.evaluate.compare import Interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.slices import FIGURES, SLICES, slice_figures, slice_sizes
+from lab.intervals import Interval
 from lab.text_models.encoders import TextEncoderCost
 from lab.text_models.trial import ALL, TextTrial
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lab.evaluate.cells import interval_cell
-from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page
+from lab.intervals import interval
 from lab.transfer.methods import METHODS, SCRATCH, ZERO_SHOT
 from lab.transfer.scoring import TransferRow
 

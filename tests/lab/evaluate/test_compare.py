@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.evaluate.compare import (
-    forgetting,
-    interval,
-    leads_around_return,
-    over_streams,
-    paired,
-    recovered,
-    windows_to_half,
-)
+from lab.evaluate.compare import forgetting, leads_around_return, over_streams, paired, recovered, windows_to_half
 from lab.evaluate.measures import Measures
+from lab.intervals import interval
 
 
 def of(auc: float, **changes: Any) -> Measures:

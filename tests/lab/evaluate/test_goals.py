@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lab.evaluate.compare import Interval
 from lab.evaluate.goals import KUAIRAND, RIVALS, Goal, goals
 from lab.evaluate.plan import ALL_ADAPTERS
 from lab.evaluate.report import AdapterRow, CostRow, EvaluationReport, StreamReport
+from lab.intervals import Interval
 from lab.streams import standard_suite
 from lab.streams.logged.datasets import DATASETS
 from lab.streams.logged.movielens_stream import MOVIELENS

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.evaluate.compare import interval
 from lab.evaluate.options import ComparisonOptions
 from lab.fine_tuning.origin import TransferRefused
+from lab.intervals import interval
 from lab.streams.sources import NamedStreams, Source, log_source, movielens_source
 from lab.transfer.command import run_transfer
 from lab.transfer.methods import FREEZE, KERNEL_LIVE, METHODS, POPULARITY, SCRATCH, ZERO_SHOT
