@@ -103,6 +103,7 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         return name
 
     def _serialised(self, key: Any, version: int) -> bytes:
+        """The key as Feast stores it, remembered because the same keys come again and again."""
         name = (key.join_keys[0], key.entity_values[0].string_val)
         known = self._key_bytes.get(name)
         if known is None:

@@ -148,6 +148,7 @@ def _foundation(
     tensors: dict[str, Tensor],
     entries: Sequence[SceneEntry],
 ) -> FoundationBackbone:
+    """Our own architecture with the stored parameters. Raises ContainerError if they do not fit."""
     backbone = make_with_scenes(config, shape, encoder.digest, entries)
     check_shapes(tensors, backbone.state_dict())
     backbone.load_state_dict(tensors)
@@ -157,6 +158,7 @@ def _foundation(
 def _custom(
     config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder, tensors: dict[str, Tensor], factory: str
 ) -> CustomBackbone:
+    """Your own module with the stored parameters. Raises BackboneRefused unless it answers as it did at pretraining."""
     config = config.model_copy(update={"factory": factory})
     with torch.random.fork_rng(devices=[]):  # the random start of the parameters is overwritten
         module = make_module(config, shape)

@@ -79,6 +79,7 @@ def check_behaviour(backbone: CheckedBackbone, probe: FeatureBatch) -> CheckedSh
 
 
 def _try_all(backbone: CheckedBackbone, probe: FeatureBatch) -> CheckedShape:
+    """Tries each method; `predict` reads what `represent` gives, rounded as in the log."""
     raw, everything = backbone.raw, torch.arange(max(len(probe), _MANY)) % len(probe)
 
     def batch(index: Tensor) -> tuple[FeatureBatch]:
@@ -149,6 +150,7 @@ def _settings_of_torch() -> dict[str, object]:
 
 
 def _check_result(function: RowFunction, result: Tensor, n: int) -> None:
+    """Raises ValueError, naming the method, for a wrong shape or values that are not finite as they will be stored."""
     shape = tuple(result.shape)
     if function.logits:
         if shape not in ((n,), (n, 1), (n, 2)):

@@ -131,6 +131,7 @@ def contents(module: nn.Module) -> dict[str, bytes]:
 
 
 def _unsaved(module: nn.Module) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of what `state_dict` leaves out: buffers that are not persistent, and plain settings."""
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         for name in sorted(part._non_persistent_buffers_set):

@@ -148,6 +148,7 @@ class Trainer:
             group["lr"] = self.config.learning_rate * share * decay
 
     def _loss(self, index: Tensor) -> Tensor:
+        """The loss of one batch of examples, `()`: clicks, and what else the backbone has heads or terms for."""
         data, config = self.data, self.model.config
         batch = self.model.drop_ids(data.batch(index), self._generator)
         seen = None if self.statistics is None else self.statistics.of(batch, index)
@@ -167,6 +168,7 @@ class Trainer:
         return logits_of(self.model, self.data.part(begin, end))
 
     def _validate(self) -> None:
+        """Measures the held-out examples and keeps the parameters if they are the best so far."""
         labels, report = self.data.label[self.cut :].numpy(), self.report
         scores = self.logits(self.cut, len(self.data))[:, 0]
         loss, area, share = log_loss(labels, sigmoid(scores)), auc(labels, scores), 1.0

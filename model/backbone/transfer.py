@@ -88,6 +88,7 @@ def fine_tune(
 
 
 def _ensure_fits(backbone: FoundationBackbone, examples: Examples) -> None:
+    """Raises ValueError or BackboneRefused for examples that the backbone cannot be tuned on."""
     if (examples.domain[:, 0] != backbone.shape.domain_sizes[0]).any():
         raise ValueError("examples of another scene: fine-tuning takes those of the new one alone")
     if backbone.has_conversion and examples.conversion is None:

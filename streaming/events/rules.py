@@ -94,6 +94,7 @@ class EventRules:
             raise RefusedError("future", f"`time` is {ahead:.12g} s ahead of the broker's clock{hint}")
 
     def _check_impression(self, event: ImpressionEvent) -> None:
+        """Raises RefusedError for an impression that could not be learned from, or that a scorer must have made."""
         if not event.items:
             raise RefusedError("no_items", "`items` is empty")
         most = self._config.ingest.max_items

@@ -152,6 +152,7 @@ class Batch:
         self._letters.count(+refused)
 
     def _read(self, routing: Routing, record: Any) -> Entry:
+        """What is to be written for a record, or why it is refused. Profiles are left to the other lane."""
         entry = Entry(record)
         try:
             event = routing.decode(record.value)

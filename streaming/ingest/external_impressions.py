@@ -89,6 +89,7 @@ class ExternalImpressions:
         )
 
     def _load(self) -> None:
+        """Raises RefusedError while there is no backbone that can be used; looks for one again only now and then."""
         from features.represent import Representer
         from streaming.backbone import open_backbone
 

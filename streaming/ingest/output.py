@@ -133,6 +133,7 @@ class Writer:
         self.close(0)
 
     def _send(self, outputs: Sequence[Output]) -> list[int]:
+        """Offsets of the outputs, once the broker has all of them; its answers also tell the broker's clock."""
         if self._producer is None:
             self._producer = make_producer(self._config, max_block_ms=_MAX_BLOCK_MS)
         producer = self._producer

@@ -101,6 +101,7 @@ class ProfileBatch:
         self._letters.count(Counter(filter(None, self.outcomes())))
 
     def _write(self, profiles: list[_P], write: Callable[[list[_P]], int], retrier: Retrier, attempt: int = 1) -> int:
+        """Number of profiles written. If several together fail, each is tried alone, and bad ones are refused."""
         try:
             written = retrier.until_done("writing profiles", lambda: write(profiles), transient=AWAY)
             metrics.ingest.PROFILES_OUTDATED.inc(len(profiles) - written)
@@ -117,6 +118,7 @@ class ProfileBatch:
 
 
 def _read(routing: Routing, record: Any, now: float) -> _Profile | None:
+    """The profile in a record; None if it holds none or cannot be decoded, which the feedback lane refuses."""
     try:
         event = routing.decode(record.value)
     except Exception:  # noqa: BLE001 - the feedback lane refuses records that cannot be decoded

@@ -94,6 +94,7 @@ def migrate(old: Config, new: Config, opened: OpenedBackbone, descent: Descent, 
 
 
 def _read(old: Config, opened: OpenedBackbone, parent: Parent) -> _Known | None:
+    """What a parent group knows; None if it has never committed. Raises ReplayError for a damaged newest snapshot."""
     partition = old.partition_of(parent.group)
     assert partition is not None
     stored = asyncio.run(read_group(old, parent.group, partition))
@@ -111,6 +112,7 @@ def _read(old: Config, opened: OpenedBackbone, parent: Parent) -> _Known | None:
 
 
 def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Known]) -> WholeState:
+    """The first state of a new group: sums of what its parents know, and no record of `traffic` seen yet."""
     if not any((new.backbone_dir / FOLDER).glob(f"{group}.*")):
         write_first_rows(new.backbone_dir, group, new.domains_of(group), [])  # its rows come from its parents
     traffic = traffic_span(new, group)

@@ -53,6 +53,7 @@ async def publish(config: Config, state: WholeState, decision: Decision) -> int:
 
 
 def _transaction(state: WholeState, stored: StoredGroup, version: int, decision: Decision) -> Transaction:
+    """What replaces the stored state: rows and segments that the new one lacks are deleted."""
     group, chosen, kernel = state.snapshot.group, stored.chosen, state.kernel
     conversions = state.snapshot.conversions
     if conversions is not msgspec.UNSET:  # from now on the candidate is served
@@ -99,6 +100,7 @@ def reset_offset(config: Config, partition: TopicPartition, offset: int) -> None
 
 
 def _set_back(admin: KafkaAdminClient, group: str, partition: TopicPartition, offset: int) -> None:
+    """Sets the consumer group's offset back, never forward. Raises ReplayError if a processor still runs."""
     state = str(admin.describe_groups([group])[group]["group_state"])
     if state not in ("Empty", "Dead"):
         raise ReplayError(

@@ -159,6 +159,7 @@ def relearn(
 def _begin_with(
     machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, fingerprint: str, skip: Span | None
 ) -> int:
+    """Restores a saved state; returns the offset to read from. Raises ReplayError if it does not fit log or `skip`."""
     if start.cut.topic != traffic.topic:
         raise ReplayError(
             f"group {machine.group!r}: the saved state belongs to another topic of traffic ({start.cut.topic}, this is"
