@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.redis_server import redis_server
+
+if TYPE_CHECKING:
+    from features.text import TextEncoder
+    from tests.features.represent_parts import Parts
 
 Counts = Counter[tuple[str, str]]
 """Numbers by view and what was counted: `found`, a reason, or the name of a filled field."""
@@ -49,3 +55,11 @@ def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def counts() -> Counts:
     """What a store counted."""
     return Counter()
+
+
+@pytest.fixture
+def parts(tmp_path: Path, counts: Counts, text_encoder: TextEncoder) -> Parts:
+    """A store with a user and items, and what represents requests from it."""
+    from tests.features.represent_parts import make_parts
+
+    return make_parts(tmp_path, counts, text_encoder)

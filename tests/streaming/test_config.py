@@ -1,132 +1,21 @@
-"""The configuration is read from file and environment as meant, and a fault is named with its cure."""
+"""The configuration from file, environment and command line: what wins, and how faults are reported."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
 
 from driftline import __version__
 from streaming.config import Config, ConfigError, load_config
-from streaming.config.environment import environment_values, foreign_names
-from streaming.config_docs import Key, keys
+from streaming.config.environment import environment_values
+from streaming.config_docs import keys
+from tests.streaming.config_parts import driftline, field_of
 
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.upper().startswith("DRIFTLINE_"):
-            monkeypatch.delenv(name)
-
-
-# --- every key, by its name ---
-
-OTHER: dict[str, Any] = {
-    "KAFKA__BOOTSTRAP": "other:9092",
-    "KAFKA__SECURITY_PROTOCOL": "SSL",
-    "KAFKA__SASL_MECHANISM": "PLAIN",
-    "LOG_LEVEL": "ERROR",
-    "INGEST__DEAD_LETTER_RATIO": 0.4,
-    "BACKBONE__FACTORY": "own.models:make",
-    "BACKBONE__ITEM_ASPECTS": ["id", "text"],
-    "BACKBONE__QUERY_ASPECTS": ["words"],
-    "DRIFT__INPUTS": ["score"],
-    "SCORER__CORS_ORIGINS": ["https://example.org"],
-    "GROUPS": [{"name": "all"}],
-    "DOMAINS__SCENE": ["näh", "fern"],
-    "FEATURES__USER_FIELDS": [{"name": "plan"}],
-    "FEATURES__ITEM_FIELDS": [{"name": "size", "kind": "number"}],
-    "LIVE__HALF_LIVES_S": [3.0, 4.0],
-    "LEARNER__HALF_LIVES": [1_000.0, 9_000.0],
-    "ACCESS__KEYS": [{"name": "shop", "hash": "sha256:" + "0" * 64, "may": ["score", "feedback"]}],
-    "ACCESS__REQUEST_ID_SECRETS": ["first" * 8, "second" * 8],
-}
-"""Values that no rule below can make."""
-
-BESIDE = {
-    "BACKBONE__RELEVANCE_WEIGHT": ("BACKBONE__QUERY_ASPECTS", '["text"]'),
-    "BACKBONE__USER_OBJECTIVE": ("BACKBONE__USER_ENCODER", "pool"),
-}
-"""A key, and another without which it is refused."""
-
-
-def another(field: FieldInfo, default: Any) -> Any:
-    """A value of the field's type that is not its default."""
-    annotation = field.annotation
-    if get_origin(annotation) is Literal:
-        return next(choice for choice in get_args(annotation) if choice != default)
-    if isinstance(default, bool):
-        return not default
-    if isinstance(default, float) and any(_highest(limit) <= 1 for limit in field.metadata):
-        return default / 2 + 0.01
-    if isinstance(default, int | float):
-        if default >= 60_000 and "port" in field.description.lower():  # type: ignore[union-attr]
-            return default - 1
-        return default + max((getattr(limit, "multiple_of", 1) for limit in field.metadata), default=1)
-    return ["one", "two"] if get_origin(annotation) is tuple else "another"
-
-
-def _highest(limit: object) -> float:
-    return float(getattr(limit, "lt", getattr(limit, "le", 2)))
-
-
-def field_of(environment: str) -> FieldInfo:
-    model: type[BaseModel] = Config
-    *section, name = environment.removeprefix("DRIFTLINE_").lower().split("__")
-    for part in section:
-        model = model.model_fields[part].annotation  # type: ignore[assignment]
-    return model.model_fields[name]
-
-
-def default_of(path: str) -> Any:
-    value: Any = Config()
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
-
-
-@pytest.mark.parametrize("key", tuple(keys()), ids=lambda key: key.environment)
-def test_every_environment_name_on_the_page_sets_its_key(key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
-    default = value_at(Config(), key.path)
-    name = key.environment.removeprefix("DRIFTLINE_")
-    value = OTHER.get(name, another(field_of(key.environment), default))
-    assert value != default
-    if name in BESIDE:
-        beside, needed = BESIDE[name]
-        monkeypatch.setenv(f"DRIFTLINE_{beside}", needed)
-    monkeypatch.setenv(key.environment, value if isinstance(value, str) else json.dumps(value))
-    assert value_at(load_config(), key.path) == value
-
-
-def _plain(entry: Any) -> Any:
-    if isinstance(entry, BaseModel):
-        return entry.model_dump(mode="json", exclude_defaults=True)
-    return entry.get_secret_value() if isinstance(entry, SecretStr) else entry
-
-
-def value_at(config: Config, path: str) -> Any:
-    """The value of a key, as JSON has it; a secret as its text."""
-    value: Any = config
-    for part in path.split("."):
-        value = getattr(value, part)
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-# --- faults of the environment ---
+pytestmark = pytest.mark.usefixtures("no_environment")
 
 
 @pytest.mark.parametrize(
@@ -230,55 +119,6 @@ def test_the_command_line_overrides_the_environment_which_overrides_the_file(
     assert (str(config.run_dir), str(config.cache_dir), config.log_level) == ("typed", "environment", "ERROR")
 
 
-# --- variables that a cluster injects ---
-
-INJECTED = {
-    "DRIFTLINE_SERVICE_HOST": "10.0.0.1",
-    "DRIFTLINE_SERVICE_PORT": "8000",
-    "DRIFTLINE_SERVICE_PORT_HTTP": "8000",
-    "DRIFTLINE_PORT": "tcp://10.0.0.1:8000",
-    "DRIFTLINE_PORT_8000_TCP": "tcp://10.0.0.1:8000",
-    "DRIFTLINE_PORT_8000_TCP_PROTO": "tcp",
-    "DRIFTLINE_PORT_8000_TCP_PORT": "8000",
-    "DRIFTLINE_PORT_8000_TCP_ADDR": "10.0.0.1",
-    "DRIFTLINE_SCORER_SERVICE_HOST": "10.0.0.2",
-    "DRIFTLINE_SCORER_SERVICE_PORT": "8000",
-    "DRIFTLINE_SCORER_SERVICE_PORT_METRICS_V2": "8000",
-    "DRIFTLINE_SCORER_PORT": "tcp://10.0.0.2:8000",
-    "DRIFTLINE_SCORER_PORT_8000_TCP": "tcp://10.0.0.2:8000",
-    "DRIFTLINE_KAFKA_PORT_9092_UDP_ADDR": "10.0.0.3",
-    "DRIFTLINE_KAFKA__EU_SERVICE_HOST": "10.0.0.4",
-}
-
-
-def test_variables_injected_by_kubernetes_for_services_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in INJECTED.items():
-        monkeypatch.setenv(name, value)
-    assert load_config() == Config()
-    assert foreign_names(os.environ, Config) == sorted(INJECTED)
-
-
-@pytest.mark.slow
-def test_a_command_logs_ignored_variables_at_debug_level(tmp_path: Path) -> None:
-    done = driftline(
-        ["--run-dir", str(tmp_path), "--bootstrap", "127.0.0.1:1", "setup"],
-        DRIFTLINE_LOG_LEVEL="DEBUG",
-        DRIFTLINE_KAFKA__STARTUP_WAIT_S="0.1",
-        DRIFTLINE_PORT="tcp://10.0.0.1:8000",
-    )
-    assert "DRIFTLINE_PORT is a cluster's word for a service" in done.stderr
-
-
-@pytest.mark.parametrize("name", ["SCORER_PORT", "METRICS_PORT", "INGEST_METRICS_PORT", "KAFKA_BOOTSTRAP", "HOST"])
-def test_a_misspelled_key_is_not_taken_for_a_kubernetes_service(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"DRIFTLINE_{name}", "8000")
-    with pytest.raises(ConfigError, match=f"DRIFTLINE_{name} is no key of Driftline"):
-        load_config()
-
-
-# --- the file ---
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -316,76 +156,6 @@ def test_an_error_in_the_file_is_reported_with_file_and_remedy(tmp_path: Path, d
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "driftline.toml").write_bytes(b'\xef\xbb\xbflog_level = "ERROR"')
     assert load_config(tmp_path / "driftline.toml").log_level == "ERROR"
-
-
-# --- paths and homes ---
-
-
-@pytest.mark.parametrize("key", ["run_dir", "cache_dir", "backbone_path", "kafka.ssl_cafile", "features.text_model"])
-def test_a_path_with_a_leading_tilde_is_in_the_home_folder(
-    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    file = tmp_path / "driftline.toml"
-    *section, name = key.split(".")
-    file.write_text("".join(f"[{part}]\n" for part in section) + f'{name} = "~/x"', encoding="utf-8")
-    assert value_at(load_config(file), key) == str(tmp_path / "x")
-
-
-@pytest.mark.slow
-def test_every_path_of_the_command_line_is_expanded(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text('log_level = "ERROR"', encoding="utf-8")
-    done = driftline(["--config=~/own.toml", "--run-dir=~/run", "config"], HOME=str(tmp_path))
-    assert f'run_dir = "{tmp_path}/run"' in done.stdout
-    assert 'log_level = "ERROR"' in done.stdout
-    for option in ("--log=~/x.csv", "--mapping=~/x.yaml", "--script=~/x.yaml"):
-        other = [] if option.startswith("--script") else ["--mapping=movielens"] * ("--log" in option)
-        done = driftline(["config", option, *other], HOME=str(tmp_path))
-        assert "~" not in done.stderr, option
-
-
-NO_HOME = """
-import os, pwd, sys
-def nobody(*_): raise KeyError("no entry")
-pwd.getpwuid = pwd.getpwnam = nobody
-from driftline.cli import main
-main(sys.argv[1:])
-"""
-
-
-def without_home(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return run([sys.executable, "-c", NO_HOME, *arguments], {"HOME": None, "XDG_CACHE_HOME": None, **more})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["broker", "start", "--help"], ["--version"]])
-def test_without_a_home_folder_help_works(command: list[str]) -> None:
-    done = without_home(*command)
-    assert done.returncode == 0 and not done.stderr
-
-
-@pytest.mark.slow
-def test_without_a_home_folder_the_configured_cache_folder_is_used(tmp_path: Path) -> None:
-    done = without_home("config", DRIFTLINE_CACHE_DIR=str(tmp_path))
-    assert f'cache_dir = "{tmp_path}"' in done.stdout
-
-
-@pytest.mark.slow
-def test_without_home_and_cache_folders_the_error_has_a_remedy() -> None:
-    done = without_home("config")
-    assert done.returncode == 2
-    assert "set DRIFTLINE_CACHE_DIR" in done.stderr and "Traceback" not in done.stderr
-
-
-def driftline(arguments: list[str], **environment: str | None) -> subprocess.CompletedProcess[str]:
-    return run([str(Path(sys.executable).with_name("driftline")), *arguments], environment)
-
-
-def run(command: list[str], environment: dict[str, str | None]) -> subprocess.CompletedProcess[str]:
-    """Runs a command with these variables; None leaves one out."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
-    merged = {name: value for name, value in {**inherited, **environment}.items() if value is not None}
-    return subprocess.run(command, capture_output=True, text=True, env=merged, check=False)
 
 
 def test_the_version_has_one_source() -> None:

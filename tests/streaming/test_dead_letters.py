@@ -16,7 +16,7 @@ from streaming.config import Config, GroupConfig
 from streaming.dead_letters import LetterPosition, replay, summary
 from streaming.events import CURES, REASONS, FeedbackEvent, encode_event
 from streaming.topic_scan import TopicScanError
-from tests.streaming.ingest.test_service import click, eventually, running
+from tests.streaming.ingest.running_ingest import click, eventually, running
 
 Driftline = Callable[..., Result]
 

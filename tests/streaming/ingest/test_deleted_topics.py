@@ -12,7 +12,7 @@ from streaming.ingest.kafka_health import KafkaHealth
 from streaming.ingest.reader import InteractionsReader
 from streaming.ingest.service import Ingest
 from streaming.topics import ensure_topics
-from tests.streaming.ingest.test_service import Topic, click, eventually, running
+from tests.streaming.ingest.running_ingest import Topic, click, eventually, running
 
 
 def delete(config: Config, name: str) -> None:

@@ -14,7 +14,7 @@ from streaming.config import Config
 from streaming.events import DriftEvent, DriftPhase, encode_event
 from streaming.ingest.drift_gauge import MAX_SHOWN, DriftGauge
 from streaming.monitoring import metrics
-from tests.streaming.ingest.test_service import click, eventually, running
+from tests.streaming.ingest.running_ingest import click, eventually, running
 
 EVENTS = st.lists(
     st.builds(

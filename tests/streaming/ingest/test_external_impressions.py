@@ -13,7 +13,7 @@ from streaming.config import Config, IngestConfig
 from streaming.dead_letters import replay
 from streaming.events import ImpressionEvent, ServedImpression, encode_event
 from streaming.ingest import external_impressions
-from tests.streaming.ingest.test_service import click, eventually, running
+from tests.streaming.ingest.running_ingest import click, eventually, running
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from streaming.clients import make_producer, quiet_client_logs
 from streaming.config import Config, IngestConfig, KafkaConfig, TopicConfig
 from streaming.events import FeedbackEvent, Progress, ServedFeedback, decode_event, decode_traffic
 from streaming.topics import ensure_topics
-from tests.streaming.ingest.test_service import Running, Topic, click, eventually, running
+from tests.streaming.ingest.running_ingest import Running, Topic, click, eventually, running
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
