@@ -7,8 +7,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from features.live.first_rows import write_first_rows
@@ -112,6 +114,27 @@ def test_a_replay_equals_the_logged_state_bit_for_bit_and_reports_it(
     code, output = run(config, order(tmp_path / "out"), monkeypatch)
     assert code == 0
     assert "learner equal, bit for bit, live rows equal, bit for bit" in output
+
+
+def test_a_replay_learns_on_one_thread_so_that_its_bits_do_not_depend_on_the_number_of_cores(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(config, RECORDS[:20])
+    threads: list[int] = []
+    feed = GroupMachine.feed
+
+    def counted(machine: GroupMachine, *record: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        return feed(machine, *record)
+
+    monkeypatch.setattr(GroupMachine, "feed", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        replay(config, OPENED, "main", traffic_span(config, "main"), span=Span(0, 20))
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
 
 
 def test_a_replay_does_not_show_the_log_of_the_kafka_client(
