@@ -27,9 +27,9 @@ def covariances(x: NDArray[np.float32], group: NDArray[np.int64]) -> tuple[NDArr
     total = values.T @ values / len(values)
     total += 0.01 * np.trace(total) / len(total) * np.eye(len(total))
     between = np.zeros_like(total)
-    for one in np.unique(group):
-        mean = values[group == one].mean(0)
-        between += (group == one).mean() * np.outer(mean, mean)
+    for number in np.unique(group):
+        mean = values[group == number].mean(0)
+        between += (group == number).mean() * np.outer(mean, mean)
     return total, between
 
 
@@ -91,12 +91,12 @@ def test_nats_are_the_mutual_informations_of_the_bottleneck() -> None:
 @given(st.floats(1e-3, 1e3), st.integers(0, 50))
 def test_the_scale_and_the_location_of_x_do_not_matter(scale: float, seed: int) -> None:
     x, group = grouped(n=200, d=4, seed=seed)
-    one = Compression.fit(x, group, beta=2.0, rank=4)
+    fitted = Compression.fit(x, group, beta=2.0, rank=4)
     moved = (scale * (x + 3.0)).astype(np.float32)
     other = Compression.fit(moved, group, beta=2.0, rank=4)
-    assert one.rank == other.rank
-    torch.testing.assert_close(one.relevance, other.relevance, rtol=1e-3, atol=1e-4)
-    z, again = one(torch.from_numpy(x)), other(torch.from_numpy(moved))
+    assert fitted.rank == other.rank
+    torch.testing.assert_close(fitted.relevance, other.relevance, rtol=1e-3, atol=1e-4)
+    z, again = fitted(torch.from_numpy(x)), other(torch.from_numpy(moved))
     # A direction is known up to its sign.
     torch.testing.assert_close(z.abs(), again.abs(), rtol=2e-2, atol=2e-2)
 
@@ -104,9 +104,9 @@ def test_the_scale_and_the_location_of_x_do_not_matter(scale: float, seed: int) 
 def test_the_order_of_the_examples_and_the_numbers_of_the_groups_do_not_matter() -> None:
     x, group = grouped()
     shuffled = np.random.default_rng(5).permutation(len(x))
-    one = Compression.fit(x, group, beta=2.0, rank=4)
+    fitted = Compression.fit(x, group, beta=2.0, rank=4)
     other = Compression.fit(x[shuffled], (7 - 3 * group[shuffled]) * 10**9, beta=2.0, rank=4)
-    torch.testing.assert_close(one.relevance, other.relevance, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fitted.relevance, other.relevance, rtol=1e-5, atol=1e-6)
 
 
 def test_at_most_rank_directions_are_kept_and_they_are_the_most_relevant() -> None:
@@ -173,6 +173,6 @@ def test_fewer_examples_than_columns_are_accepted() -> None:
 
 def test_compression_is_deterministic_bit_for_bit() -> None:
     x, group = grouped()
-    one, other = (Compression.fit(x, group, beta=2.0, rank=4) for _ in range(2))
-    assert torch.equal(one.projection, other.projection)
-    assert torch.equal(one.gain, other.gain)
+    fitted, other = (Compression.fit(x, group, beta=2.0, rank=4) for _ in range(2))
+    assert torch.equal(fitted.projection, other.projection)
+    assert torch.equal(fitted.gain, other.gain)

@@ -64,16 +64,23 @@ def test_the_identity_kernel_equals_the_frozen_model_bit_for_bit(logit: list[flo
 
 @pytest.mark.parametrize("size", [1e30, -1e30])
 def test_scores_and_live_features_of_any_size_give_bounded_features(size: float) -> None:
-    one = inputs()
-    asked = replace(one, frozen_logit=torch.full((20,), size), live=torch.full_like(one.live, size), x=one.x * 6e4)
+    given = inputs()
+    asked = replace(
+        given, frozen_logit=torch.full((20,), size), live=torch.full_like(given.live, size), x=given.x * 6e4
+    )
     phi = MAP.features(asked)
     assert float(phi.abs().max()) <= 30
     assert bool(torch.isfinite(MAP.logit(asked, MAP.form(weights(0)))).all())
 
 
 def test_a_kernel_whose_compression_keeps_nothing_still_uses_the_descriptor() -> None:
-    one = START.compression
-    nothing = replace(one, projection=one.projection[:, :0], gain=one.gain[:0], relevance=one.relevance[:0])
+    compression = START.compression
+    nothing = replace(
+        compression,
+        projection=compression.projection[:, :0],
+        gain=compression.gain[:0],
+        relevance=compression.relevance[:0],
+    )
     features = FeatureMap(nothing, START.descriptor, RESIDUALS, LIVE - RESIDUALS)
     w, asked = weights(3, features), inputs()
     assert features.width == features.direct + START.descriptor.width

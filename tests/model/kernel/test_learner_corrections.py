@@ -22,11 +22,11 @@ def test_corrected_posteriors_equal_those_of_clicks_on_time(data: st.DataObject)
     true, late = make(half_lives=(60.0, 300.0)), make(half_lives=(60.0, 300.0))
     waiting: list[tuple[MicroBatch, int]] = []
     for seed, n in enumerate(sizes):
-        one = batch(n, seed=seed)
-        hidden = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n))) & (one.label > 0)
-        true.learn(one)
-        late.learn(replace(one, label=one.label * ~hidden))
-        waiting += [(one.select(row[None]), late.examples) for row in hidden.nonzero()[:, 0]]
+        examples = batch(n, seed=seed)
+        hidden = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n))) & (examples.label > 0)
+        true.learn(examples)
+        late.learn(replace(examples, label=examples.label * ~hidden))
+        waiting += [(examples.select(row[None]), late.examples) for row in hidden.nonzero()[:, 0]]
         if data.draw(st.booleans()):
             other = make(half_lives=(60.0, 300.0))
             other.restore(late.snapshot())
@@ -46,47 +46,51 @@ def test_corrected_posteriors_equal_those_of_clicks_on_time(data: st.DataObject)
 def correct(learner: Learner, rows: list[tuple[MicroBatch, int]]) -> None:
     if rows:
         learned_at = np.array([at for _, at in rows])
-        learner.correct(MicroBatch.concat([one for one, _ in rows]), learned_at)
+        learner.correct(MicroBatch.concat([example for example, _ in rows]), learned_at)
 
 
 def test_a_correction_is_served_at_once_and_leaves_trust_unchanged() -> None:
-    learner, one = taught(), batch(seed=9)
-    learner.learn(replace(one, label=0 * one.label))
-    before, arms = learner.score(one), learner.arms
-    clicked = one.select(one.label > 0)
+    learner, examples = taught(), batch(seed=9)
+    learner.learn(replace(examples, label=0 * examples.label))
+    before, arms = learner.score(examples), learner.arms
+    clicked = examples.select(examples.label > 0)
     learner.correct(clicked, np.full(len(clicked), learner.examples))
-    assert float((learner.score(one) - before)[one.label > 0].mean()) > 0
+    assert float((learner.score(examples) - before)[examples.label > 0].mean()) > 0
     assert learner.arms == arms
 
 
 def test_a_correction_without_clicks_or_of_what_was_not_learned_is_refused_and_changes_nothing() -> None:
-    learner, one = taught(), batch(seed=9)
-    clicked = replace(one, label=torch.ones(len(one)))
+    learner, examples = taught(), batch(seed=9)
+    clicked = replace(examples, label=torch.ones(len(examples)))
     before = learner.snapshot()
     with pytest.raises(ValueError, match="correction: label has a value that is not 1"):
-        learner.correct(one, np.full(len(one), 1))
-    for learned_at in (np.full(len(one), learner.examples + 1), np.zeros(len(one), dtype=np.int64), np.array([1])):
+        learner.correct(examples, np.full(len(examples), 1))
+    for learned_at in (
+        np.full(len(examples), learner.examples + 1),
+        np.zeros(len(examples), dtype=np.int64),
+        np.array([1]),
+    ):
         with pytest.raises(ValueError, match="correction: learned_at must be 32 numbers of 1 to 160 examples"):
             learner.correct(clicked, learned_at)
     assert learner.snapshot() == before
 
 
 def test_numbers_beyond_single_precision_are_refused_and_change_nothing() -> None:
-    learner, one = taught(), batch(seed=9)
+    learner, examples = taught(), batch(seed=9)
     before = learner.snapshot()
     with pytest.raises(FloatingPointError, match="precision is not finite"):
-        learner.learn(replace(one, weight=torch.full((len(one),), 3e38)))
+        learner.learn(replace(examples, weight=torch.full((len(examples),), 3e38)))
     assert learner.snapshot() == before
 
 
 def test_a_learner_starts_from_a_copy_of_one_or_the_sum_of_several_learners() -> None:
-    one, other = taught(6), taught(3)
+    first, other = taught(6), taught(3)
     copied, summed = make(), make()
-    copied.restore_sum([one.snapshot()])
-    assert copied.snapshot() == one.snapshot()
-    summed.restore_sum([one.snapshot(), other.snapshot()])
-    assert summed.examples == one.examples + other.examples
-    assert summed.nats() > max(one.nats(), other.nats())
+    copied.restore_sum([first.snapshot()])
+    assert copied.snapshot() == first.snapshot()
+    summed.restore_sum([first.snapshot(), other.snapshot()])
+    assert summed.examples == first.examples + other.examples
+    assert summed.nats() > max(first.nats(), other.nats())
     back = make()
     back.restore(summed.snapshot())
     assert back.snapshot() == summed.snapshot()

@@ -28,9 +28,9 @@ def test_a_restored_learner_continues_bit_for_bit_from_any_batch(sizes: list[int
     asked = batch(seed=88)
     assert torch.equal(other.score(asked), learner.score(asked))
     for seed, n in enumerate(sizes[cut:], start=cut):
-        one, two = (each.learn(batch(n, seed=seed)) for each in (learner, other))
-        assert torch.equal(one.candidate_logit, two.candidate_logit)
-        assert one.arms == two.arms
+        first, second = (each.learn(batch(n, seed=seed)) for each in (learner, other))
+        assert torch.equal(first.candidate_logit, second.candidate_logit)
+        assert first.arms == second.arms
     assert learner.snapshot() == other.snapshot()
     assert learner.nats() == other.nats()
     assert (learner.batches, learner.examples) == (len(sizes), sum(sizes)) == (other.batches, other.examples)

@@ -23,9 +23,9 @@ def test_identical_columns_share_the_weight_of_one() -> None:
         served = features @ TRUTH
         single = single.after(taught((features[:, :1], label, weight), served))
         doubled = doubled.after(taught((features[:, [0, 0]], label, weight), served))
-    one, other = doubled.means[0].tolist()
-    assert one == pytest.approx(other, abs=1e-3)
-    assert one + other == pytest.approx(float(single.means[0][0]), rel=0.02)
+    first, second = doubled.means[0].tolist()
+    assert first == pytest.approx(second, abs=1e-3)
+    assert first + second == pytest.approx(float(single.means[0][0]), rel=0.02)
 
 
 def test_a_rank_deficient_posterior_stays_finite_and_keeps_learning() -> None:
@@ -33,8 +33,8 @@ def test_a_rank_deficient_posterior_stays_finite_and_keeps_learning() -> None:
     posterior = Posterior(torch.zeros(width), torch.ones(width), 1e4, [width])
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):
-        one = (15 * torch.randn(64, 1, generator=generator)).clamp(-30, 30)
-        features, label = one.expand(64, width).contiguous(), (one[:, 0] > 0).float()
+        column = (15 * torch.randn(64, 1, generator=generator)).clamp(-30, 30)
+        features, label = column.expand(64, width).contiguous(), (column[:, 0] > 0).float()
         posterior = posterior.after(taught((features, label, torch.ones(64)), posterior.logit(features, 0)))
         assert bool(torch.isfinite(posterior.means[0]).all())
         assert bool(torch.isfinite(posterior.factor).all())

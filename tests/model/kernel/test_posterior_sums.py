@@ -44,16 +44,16 @@ def test_a_corrected_posterior_equals_that_of_clicks_on_time(data: st.DataObject
         waiting = data.draw(st.permutations(waiting))
         for _ in range(data.draw(st.integers(0, len(waiting)))):
             late = corrected(late, waiting.pop(), total)
-    for one in waiting:
-        late = corrected(late, one, total)
+    for click in waiting:
+        late = corrected(late, click, total)
     assert torch.equal(late.precision.tril(), true.precision.tril())
     for model in range(2):
         torch.testing.assert_close(late.vectors[model], true.vectors[model], rtol=1e-5, atol=1e-4)
         torch.testing.assert_close(late.means[model], true.means[model], rtol=1e-4, atol=1e-4)
 
 
-def corrected(posterior: Posterior, one: tuple[Tensor, Tensor, int], total: int) -> Posterior:
-    features, weight, learned_at = one
+def corrected(posterior: Posterior, click: tuple[Tensor, Tensor, int], total: int) -> Posterior:
+    features, weight, learned_at = click
     return posterior.corrected(features, weight, torch.tensor([float(total - learned_at)]).double())
 
 
@@ -88,7 +88,7 @@ def test_parts_learned_separately_add_up_and_the_start_counts_once() -> None:
     halves = [start.after(taught(examples(60, seed))) for seed in (1, 2)]
     left = 2.0 ** (-120 / 100.0)
     learned = [half.precision - 2.0 ** (-0.6) * start.precision for half in halves]
-    learned = [one - (1 - 2.0 ** (-0.6)) * torch.diag(PRIOR) for one in learned]
+    learned = [part - (1 - 2.0 ** (-0.6)) * torch.diag(PRIOR) for part in learned]
     expected = learned[0] + learned[1] + left * start.precision + (1 - left) * torch.diag(PRIOR)
     joined = start.joined([(half, 60) for half in halves])
     torch.testing.assert_close(joined.precision, expected, rtol=1e-4, atol=1e-3)
@@ -100,7 +100,7 @@ def test_a_restored_posterior_continues_bit_for_bit_from_every_batch(sizes: list
     posterior = make_posterior(half_life, (WIDTH, INNER))
     for seed, n in enumerate(sizes):
         other = make_posterior(half_life, (WIDTH, INNER)).restored(posterior.state())
-        posterior, other = (one.after(taught(examples(n, seed))) for one in (posterior, other))
+        posterior, other = (learner.after(taught(examples(n, seed))) for learner in (posterior, other))
         assert all(torch.equal(tensor, other.state()[name]) for name, tensor in posterior.state().items())
         assert all(torch.equal(*pair) for pair in zip(posterior.means, other.means, strict=True))
         assert posterior.nats() == other.nats()

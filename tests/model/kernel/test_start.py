@@ -22,11 +22,11 @@ def test_a_start_round_trips_and_equal_starts_give_equal_bytes(tmp_path: Path) -
     assert loaded.to_bytes() == START.to_bytes() == kernel_start().to_bytes()
     assert loaded.digest == START.digest
     assert (loaded.live_names, loaded.residuals, loaded.examples) == (START.live_names, START.residuals, START.examples)
-    one, form = (
+    examples, form = (
         batch(),
         START.features.form(torch.randn(START.features.width, generator=torch.Generator().manual_seed(0))),
     )
-    assert torch.equal(loaded.features.logit(one.inputs, form), START.features.logit(one.inputs, form))
+    assert torch.equal(loaded.features.logit(examples.inputs, form), START.features.logit(examples.inputs, form))
 
 
 def test_any_difference_changes_the_digest() -> None:
@@ -38,15 +38,15 @@ def test_any_difference_changes_the_digest() -> None:
         replace(START, descriptor=replace(START.descriptor, logit_mean=0.25)),
         replace(START, live_names=START.live_names[::-1]),
     ]
-    assert len({START.digest, *(one.digest for one in changed)}) == len(changed) + 1
+    assert len({START.digest, *(start.digest for start in changed)}) == len(changed) + 1
 
 
 def test_a_start_that_learned_serves_the_frozen_model_until_the_first_label() -> None:
     taught = replace(START, mean=START.mean + 0.5, direct_mean=START.direct_mean + 0.5, examples=1_000)
-    learner, one = make(taught), batch()
-    assert torch.equal(learner.score(one), one.frozen_logit)
+    learner, examples = make(taught), batch()
+    assert torch.equal(learner.score(examples), examples.frozen_logit)
     learner.learn(batch(n=1, seed=3))
-    assert float((learner.score(one) - one.frozen_logit).abs().mean()) > 0.2
+    assert float((learner.score(examples) - examples.frozen_logit).abs().mean()) > 0.2
 
 
 def test_a_missing_file_says_that_the_backbone_must_be_pretrained_again(tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def test_weights_stay_a_mixture_for_any_arms(rows: list[tuple[float, float, floa
 
 
 def test_a_loaded_trust_continues_bit_for_bit() -> None:
-    one, other = make(), make()
-    updated(one, (SHORT,), 7)
-    other.load({name: tensor.clone() for name, tensor in one.state().items()})
-    assert torch.equal(updated(one, (LONG,), 5), updated(other, (LONG,), 5))
-    assert one.evidence == other.evidence
+    original, loaded = make(), make()
+    updated(original, (SHORT,), 7)
+    loaded.load({name: tensor.clone() for name, tensor in original.state().items()})
+    assert torch.equal(updated(original, (LONG,), 5), updated(loaded, (LONG,), 5))
+    assert original.evidence == loaded.evidence
