@@ -109,6 +109,7 @@ class Running:
 
 @contextmanager
 def running(config: Config) -> Iterator[Running]:
+    """An ingest that ends with the block."""
     ensure_topics(config)
     ingest = Running(config)
     ingest.thread.start()
@@ -121,5 +122,6 @@ def running(config: Config) -> Iterator[Running]:
 
 
 def click(item: str, **changes: Any) -> bytes:
+    """A click of `main.r1` on an item, now; `changes` are its other fields."""
     values: dict[str, Any] = {"request_id": "main.r1", "item_id": item, "time": time.time(), **changes}
     return encode_event(FeedbackEvent(**values))

@@ -158,6 +158,7 @@ class Owner:
 
 @contextmanager
 def encoding_fails(failing: bool) -> Iterator[None]:
+    """The state cannot be written down meanwhile, if `failing`."""
     with pytest.MonkeyPatch.context() as patch:
         if failing:
 
@@ -169,6 +170,7 @@ def encoding_fails(failing: bool) -> Iterator[None]:
 
 
 def fail(owner: Owner, durable: Durable, failure: Failure) -> None:
+    """A commit that ends at `failure`."""
     durable.failing = failure
     with encoding_fails(failure == "before 2"), pytest.raises((Killed, KernelLogError)):
         owner.commit(whole=True)

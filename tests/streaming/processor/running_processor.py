@@ -93,6 +93,7 @@ def ended(process: BaseProcess, seconds: float) -> int | None:
 
 
 def produce(config: Config, index: int, records: list[bytes]) -> None:
+    """Writes the records of a group to its partition."""
     with make_producer(config.kafka) as producer:
         for value in records:
             producer.send(config.topics.traffic, value=value, partition=index)
@@ -109,6 +110,7 @@ def committed(config: Config) -> dict[bytes, bytes]:
 
 
 def snapshots(config: Config) -> dict[str, GroupSnapshot]:
+    """The snapshot that each group would start from, by group; none of one that has not committed."""
     values = committed(config)
     cuts = {
         name: choose(name, {slot: values.get(learner_key(name, slot)) for slot in SLOTS}, None).cut for name in GROUPS
@@ -130,6 +132,7 @@ def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float =
 
 
 def all_learned(config: Config) -> bool:
+    """Whether every group has committed all of its records."""
     stored = snapshots(config)
     return all(name in stored and stored[name].next_offset == len(group_records(GROUPS.index(name))) for name in GROUPS)
 
@@ -144,6 +147,7 @@ def reference(index: int) -> GroupSnapshot:
 
 
 def check_final(config: Config, workers: Workers) -> None:
+    """Every group has learned what an undisturbed machine learns of the same records, and `main` has a kernel."""
     stored = snapshots(config)
     for index, name in enumerate(GROUPS):
         expected = reference(index)

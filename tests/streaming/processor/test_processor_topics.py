@@ -41,15 +41,18 @@ def overwrite(config: Config, topic: str, partition: int, key: bytes, value: byt
 
 
 def newest_slot(config: Config, group: str) -> int:
+    """The slot with the group's newest snapshot."""
     values = committed(config)
     return 1 - choose(group, {slot: values.get(learner_key(group, slot)) for slot in SLOTS}, None).slot
 
 
 def learned_up_to(config: Config, end: int) -> bool:
-    return [one.next_offset for one in snapshots(config).values()] == [end] * len(GROUPS)
+    """Whether every group's newest snapshot ends before the record `end`."""
+    return [snapshot.next_offset for snapshot in snapshots(config).values()] == [end] * len(GROUPS)
 
 
 def both_slots(config: Config) -> bool:
+    """Whether every group has a snapshot and the one before it."""
     values = committed(config)
     return all(learner_key(name, slot) in values for name in GROUPS for slot in SLOTS)
 
