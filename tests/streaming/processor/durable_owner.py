@@ -205,9 +205,3 @@ def play(
         else:
             offset += 1
     return owner, durable
-
-
-@pytest.fixture(scope="module")
-def shop_alone() -> Owner:
-    """Conversions without a failure."""
-    return play(set(), {}, story=SHOP)[0]

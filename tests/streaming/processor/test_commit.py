@@ -23,6 +23,12 @@ from tests.streaming.processor.durable_owner import (
 from tests.streaming.processor.restarts import RECORDS, REFERENCE, same
 
 
+@pytest.fixture(scope="module")
+def shop_alone() -> Owner:
+    """Conversions without a failure."""
+    return play(set(), {}, story=SHOP)[0]
+
+
 @pytest.mark.parametrize("failure", ["before 3", "inside 3", "before 4"])
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_failure_neither_loses_nor_duplicates_conversions(failure: Failure, torn: bool, shop_alone: Owner) -> None:
