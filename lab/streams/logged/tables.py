@@ -103,8 +103,19 @@ class Table:
             seconds = self._parsed(rule)
         else:
             seconds = numbers(column) / UNITS[rule.unit]
+            self._check_precision(rule, column)
         self._check_times(rule, column, seconds, how)
         return seconds
+
+    def _check_precision(self, rule: TimeRule, column: pd.Series) -> None:
+        if column.dtype not in (np.float16, np.float32):
+            return
+        step = float(np.spacing(np.abs(column.to_numpy()[np.isfinite(column)]).max(initial=0))) / UNITS[rule.unit]
+        if step > 1:  # a time of today in 32 bits is rounded to 128 s, so the order of a session is lost
+            raise StreamError(
+                f"{self.source}: column {rule.column!r} is {column.dtype}, which rounds its times to {step:.0f} s; "
+                "write them as float64 or as integers"
+            )
 
     def known_times(self, rule: TimeRule, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
         """As `times` for the `wanted` rows, `(rows,)`; NaN for all others."""

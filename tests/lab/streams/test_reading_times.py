@@ -33,6 +33,11 @@ def test_a_unit_for_a_datetime_column_is_ignored_with_a_warning(
     assert "'time' holds times by its type, unit 'ms' is not used" in caplog.text
 
 
+def test_a_column_too_coarse_for_its_times_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match=r"'time' is float32, which rounds its times to 128 s; write them as float64"):
+        opened(tmp_path, parquet(tmp_path, time=pd.Series(SECONDS, dtype="float32")))
+
+
 def test_a_column_of_dates_is_read_as_midnights(tmp_path: Path) -> None:
     days = [date(2026, 1, 1 + n // 2) for n in range(40)]
     stream = opened(tmp_path, parquet(tmp_path, time=days))
