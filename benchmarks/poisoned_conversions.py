@@ -117,7 +117,7 @@ class _ConversionPlay:
         self._view = replace(data, live=features, frozen_logit=data.cvr_logit, label=label)
         self._names = half.pretrained.log.users, half.pretrained.log.items
         space, learner = half.stream.catalogue.space, half.plan.learner
-        self._size = learner.batch_examples
+        self._size = half.plan.config.training.batch_examples
         self._learner = Learner(half.start, learner, fingerprint="played", domain_sizes=space.sizes)
         self._served = ServedKernel(half.start)
         self._logit = np.zeros(len(data), dtype=np.float32)

@@ -136,7 +136,7 @@ def _by_kernel(
     order, closed_at = conversions.closing()
     known, size, taken = (
         np.searchsorted(closed_at, np.arange(view.batches), side="right"),
-        plan.learner.batch_examples,
+        plan.config.training.batch_examples,
         0,
     )
 

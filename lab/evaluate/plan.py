@@ -125,7 +125,7 @@ def make_plan(
         requests_per_second=PACE,
         join_s=JOIN_S,
         horizon_s=HORIZON_S,
-        training=GradientTraining(batch_examples=learner.batch_examples),
+        training=GradientTraining(batch_examples=min(learner.batch_examples, GradientTraining.batch_examples)),
     )
     needed = tuple(dict.fromkeys(("frozen", *chosen)))
     return Plan(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems
 from features.live.outcome import RequestOutcome
+from lab.adapters.training import GradientTraining
 from lab.replay.feedback import Feedback
 from lab.replay.half import LiveHalf, ReplayRequests
 from lab.replay.record import Recorder
@@ -65,7 +66,8 @@ class _GuardedReplay:
     def __init__(
         self, half: LiveHalf, replayed: ReplayRequests, gate: GateConfig | None, recorder: Recorder | None
     ) -> None:
-        self._half, self._replayed, self._config, self._recorder = half, replayed, LearnerConfig(), recorder
+        self._half, self._replayed, self._recorder = half, replayed, recorder
+        self._config = LearnerConfig(batch_examples=GradientTraining.batch_examples)
         shown = half.chunk.shown
         edges = np.concatenate([[0], np.cumsum(shown.sum(axis=1))])
         self._counts = shown.sum(axis=1)[replayed.origin]

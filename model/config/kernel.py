@@ -22,7 +22,7 @@ class KernelConfig(Section):
 class LearnerConfig(Section):
     """How the kernel learns from the stream."""
 
-    batch_examples: int = Field(default=128, ge=1, description="A micro-batch is cut when it holds this many examples.")
+    batch_examples: int = Field(default=512, ge=1, description="A micro-batch is cut when it holds this many examples.")
     batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
     half_lives: tuple[float, float] = Field(
         default=(2_000.0, 20_000.0),

@@ -27,6 +27,8 @@ ARMS = ("frozen", "direct", "short", "long")
 _LEAST_MATCHING, _LEAST_DIRECT = 0.01, 0.3
 """Least shares of the resting weights for the matching and for the direct features. The direct features are what
 remains when an old taste returns, so evidence never takes all weight from them (docs/decisions/0084)."""
+_STEP = 128
+"""Examples of one step of the weights; `trust_half_life` was chosen with it (docs/decisions/0149)."""
 
 
 class Trust:
@@ -49,10 +51,16 @@ class Trust:
         """Updates weights and evidence from the arms' logits `(4, n)` on labels that no arm has learned from.
 
         Labels and sample weights are `(n,)`. It computes in double precision, because summed losses are exponentiated.
+        A large batch is taken in steps, because the weights forget within fewer examples than it holds.
         """
         target, weights = label.double().expand_as(logits), weight.double().expand_as(logits)
-        loss = binary_cross_entropy_with_logits(logits.double(), target, weights, reduction="none").sum(1)
-        config, n = self._config, len(label)
+        loss = binary_cross_entropy_with_logits(logits.double(), target, weights, reduction="none")
+        for step in loss.split(_STEP, dim=1):
+            self._update(step.sum(1), step.shape[1])
+
+    def _update(self, loss: Tensor, n: int) -> None:
+        """Takes the arms' losses `(4,)`, in nats, summed over `n` examples."""
+        config = self._config
         gained = float(loss[DIRECT] - loss[LONG])
         self.evidence = self.evidence * 2.0 ** (-n / config.evidence_half_life) + gained
         posterior = torch.softmax(torch.log(self.weights) - config.trust_rate * loss, 0)

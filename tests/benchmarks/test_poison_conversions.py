@@ -18,7 +18,6 @@ from benchmarks.poisoned_conversions import (
 )
 from lab.evaluate.plan import Plan
 from lab.streams.sources import Source
-from model.config import LearnerConfig
 from model.gate.config import GateConfig
 from tests.lab.evaluate.small import CONFIG, SMALL
 from tests.lab.streams.worlds import script
@@ -31,9 +30,9 @@ def half(tiny: Plan) -> ConvertingHalf:
     keys = {"requests": 900, "pretrain_requests": 300, "users": 40}
     shop = script("[]", conversions="{rate: 0.1, taste: 2.0, delay_s: 900}", **keys).model_copy(update={"name": "shop"})
     source = Source("shop", script=shop)
-    config = replace(CONFIG, backbone=SMALL.model_copy(update={"tasks": "ctr_ctcvr"}))
-    learner = LearnerConfig(batch_examples=32)
-    return ConvertingHalf.of(replace(tiny, config=config, sources=(source,), learner=learner), source, SEED)
+    training = replace(CONFIG.training, batch_examples=32)
+    config = replace(CONFIG, backbone=SMALL.model_copy(update={"tasks": "ctr_ctcvr"}), training=training)
+    return ConvertingHalf.of(replace(tiny, config=config, sources=(source,)), source, SEED)
 
 
 def test_conversions_are_wrong_only_for_the_clicks_of_the_span(half: ConvertingHalf) -> None:

@@ -128,3 +128,16 @@ def test_a_loaded_trust_continues_bit_for_bit() -> None:
     loaded.load({name: tensor.clone() for name, tensor in original.state().items()})
     assert torch.equal(updated(original, (LONG,), 5), updated(loaded, (LONG,), 5))
     assert original.evidence == loaded.evidence
+
+
+@given(st.integers(129, 700), st.integers(0, 2**31))
+def test_a_large_micro_batch_moves_weights_and_evidence_as_its_parts_do(n: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(len(ARMS), n, generator=random)
+    label, weight = (torch.rand(n, generator=random) < 0.3).float(), torch.rand(n, generator=random)
+    whole, parts = make(), make()
+    whole.update(logits, label, weight)
+    for part in torch.arange(n).split(128):
+        parts.update(logits[:, part], label[part], weight[part])
+    torch.testing.assert_close(whole.weights, parts.weights)
+    assert whole.evidence == pytest.approx(parts.evidence)
