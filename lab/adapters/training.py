@@ -12,8 +12,8 @@ class GradientTraining:
     batch_examples: int = 128
     """Examples of a micro-batch, for every adapter of the lab, and of a batch of one domain.
 
-    A processor takes more at once, but only where they come within `learner.batch_seconds`; the lab's streams are slower
-    (docs/decisions/0149)."""
+    A processor takes more at once, but only where they come within `learner.batch_seconds`; the lab's streams are
+    slower (docs/decisions/0149)."""
     rehearsal_steps: int = 2
     """Steps on recent batches after each new one: full fine-tuning gains most by two."""
     rehearsal_batches: int = 32

@@ -55,7 +55,8 @@ class Trust:
         """
         target, weights = label.double().expand_as(logits), weight.double().expand_as(logits)
         loss = binary_cross_entropy_with_logits(logits.double(), target, weights, reduction="none")
-        for step in loss.split(_STEP, dim=1):
+        for begin in range(0, len(label), _STEP):
+            step = loss[:, begin : begin + _STEP]
             self._update(step.sum(1), step.shape[1])
 
     def _update(self, loss: Tensor, n: int) -> None:
