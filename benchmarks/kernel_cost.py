@@ -140,9 +140,9 @@ def learner_of(width: int) -> Learner:
     return learner
 
 
-def kernel_step(width: int) -> Callable[[], object]:
-    """One learning step on 128 logged examples."""
-    learner, batch = learner_of(width), micro_batch(width)
+def kernel_step(width: int, examples: int = EXAMPLES) -> Callable[[], object]:
+    """One learning step on logged examples."""
+    learner, batch = learner_of(width), micro_batch(width, examples)
     return lambda: learner.learn(batch)
 
 
@@ -178,6 +178,10 @@ def learning(console: Console, largest: int) -> None:
         ratios = (f"{ms / kernel:.1f} x" for ms in full)
         table.add_row(f"{rows:,}", f"{kernel:.2f}", *(f"{ms:.1f}" for ms in full), *ratios)
     console.print(table)
+    most = LearnerConfig().batch_examples
+    whole = median_ms(kernel_step(BackboneConfig().width, most))
+    each = whole * EXAMPLES / most
+    console.print(f"the kernel's step on {most} examples: {whole:.2f} ms, {each:.2f} ms for each {EXAMPLES} of them")
 
 
 def scoring(console: Console) -> None:
