@@ -45,11 +45,11 @@ class EventTime:
     def move(self, record: Traffic, appended: float) -> None:
         """Advances event time by a record. Feedback does not, because it says nothing about later impressions."""
         self.broker = max(self.broker, appended)
-        if isinstance(record, Progress):
-            self._progress(record, appended)
-        elif isinstance(record, _OF_IMPRESSIONS):
+        if isinstance(record, _OF_IMPRESSIONS):
             self.newest = max(self.newest, min(record.time, appended))
             self._advance()
+        elif isinstance(record, Progress):
+            self._progress(record, appended)
 
     def _progress(self, record: Progress, appended: float) -> None:
         self._partitions = record.partitions

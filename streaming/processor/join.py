@@ -115,17 +115,18 @@ class Join:
         `appended` is when the broker appended the record, seconds.
         """
         self.time.move(record, appended)
-        late = shown = None
+        if isinstance(record, ServedFeedback):  # most records; it does not move event time, so it closes nothing
+            late = self._feedback(as_of_append(record, appended))
+            return NOTHING if late is None else Joined(late=late)
+        shown = None
         if isinstance(record, ServedImpression):
             self.ahead += record.time > appended + self._config.lateness_s
             shown = self._impression(offset, as_of_append(record, appended), appended)
-        elif isinstance(record, ServedFeedback):
-            late = self._feedback(as_of_append(record, appended))
         closed = self._close()
         frontier = self.time.frontier
         self.unmatched.expire(frontier)
         self.closed.expire(frontier)
-        return Joined(closed, late, shown) if closed or late or shown else NOTHING
+        return Joined(closed, shown=shown) if closed or shown else NOTHING
 
     def leave_open(self) -> None:
         """Drops all open requests. Their clicks may be in records that are skipped, and without them labels would be
@@ -156,7 +157,7 @@ class Join:
     def reopen(self, offset: int, record: ServedImpression, appended: float, labels: RequestRef | None) -> None:
         """Opens an impression that was open in the state, with the labels that it had."""
         entry = self.open.add(offset, as_of_append(record, appended), appended)
-        if labels is not None:
+        if entry is not None and labels is not None:
             entry.labels = np.stack(labels.labels(len(record.items)))
 
     # --- impressions ---
@@ -167,10 +168,9 @@ class Join:
             self.dropped["duplicate"] += 1
         elif self._too_late(record):
             self.dropped["late_impression"] += 1
-        elif not self.open.fits(record):
+        elif (entry := self.open.add(offset, record, appended)) is None:
             self.dropped["evicted"] += 1
         else:
-            entry = self.open.add(offset, record, appended)
             for feedback in self.unmatched.take(record.request_id):
                 self._label(entry, feedback)
             for evicted in self.open.evict():

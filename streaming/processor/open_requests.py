@@ -58,15 +58,17 @@ class OpenRequests:
         """The request, if it is open."""
         return self._requests.get(request_id)
 
-    def fits(self, record: ServedImpression) -> bool:
-        """Whether it would fit if all others were dropped."""
-        return _bytes(record) <= self._config.max_bytes
+    def add(self, offset: int, record: ServedImpression, appended: float) -> OpenRequest | None:
+        """Opens a request that is not open yet; `appended` is its record's append time, seconds.
 
-    def add(self, offset: int, record: ServedImpression, appended: float) -> OpenRequest:
-        """Opens a request that is not open yet; `appended` is its record's append time, seconds."""
+        Returns None if it would not fit even if all others were dropped.
+        """
+        size = _bytes(record)
+        if size > self._config.max_bytes:
+            return None
         close_at, feedback_by = record.time + self._config.window_s, self._feedback_by(record.time, appended)
         patience = max(feedback_by, appended) + self._config.progress_timeout_s
-        request = OpenRequest(offset, record, close_at, feedback_by, patience, _bytes(record))
+        request = OpenRequest(offset, record, close_at, feedback_by, patience, size)
         self._requests[record.request_id] = request
         self.bytes += request.bytes
         heapq.heappush(self._closing, (close_at, offset, record.request_id))
@@ -125,6 +127,8 @@ class OpenRequests:
 
 
 def _bytes(record: ServedImpression) -> int:
+    """Memory of an open request, estimated."""
+    items = record.items
     payload = sum(map(len, _PAYLOADS_OF[isinstance(record, ConvertingImpression)](record)))
-    words = len(record.request_id) + len(record.user_id) + sum(map(len, record.items))
-    return _REQUEST_BYTES + _ITEM_BYTES * len(record.items) + words + payload
+    words = len(record.request_id) + len(record.user_id) + len("".join(items))
+    return _REQUEST_BYTES + _ITEM_BYTES * len(items) + words + payload
