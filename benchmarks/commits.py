@@ -30,14 +30,14 @@ from model.gate.gate import LearnerCheckpoint
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, ProcessorConfig, load_config
 from streaming.events import Progress, ServedFeedback, Tick, Traffic, encode_traffic
+from streaming.group.assembly import new_machine
+from streaming.group.corrections import LoggedRecord
+from streaming.group.learned import PublishedKernel
+from streaming.group.machine import GroupMachine
 from streaming.kernel_log.closed import ClosedSegment, decode_segment
 from streaming.kernel_log.rows import decode_row, encode_row
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
 from streaming.processor.commit import Cut, CutPlace, CutState, encode
-from streaming.processor.corrections import LoggedRecord
-from streaming.processor.learned import PublishedKernel
-from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import new_machine
 
 RATE = 14.0
 """Requests per second."""

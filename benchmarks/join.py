@@ -36,12 +36,12 @@ from streaming.events import (
     decode_traffic,
     encode_traffic,
 )
+from streaming.group.assembly import new_machine
+from streaming.group.corrections import LoggedRecord
+from streaming.group.machine import GroupMachine
+from streaming.join.join import Join
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
-from streaming.processor.corrections import LoggedRecord
-from streaming.processor.join import Join
 from streaming.processor.learning_thread import spare_collector
-from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import new_machine
 
 OPEN = 1_000_000
 """Impressions of one item that are open when the owner is killed."""

@@ -38,15 +38,15 @@ from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, load_config
 from streaming.events import ServedImpression, encode_traffic
 from streaming.events.decisions import Decision
+from streaming.group.assembly import new_machine
+from streaming.group.corrections import LoggedRecord
+from streaming.group.drift_monitor import GroupDriftMonitor
+from streaming.group.machine import GroupMachine
+from streaming.join.join import Join, LabelledRequest
 from streaming.monitoring import metrics
 from streaming.monitoring.health import HealthServer
-from streaming.processor.corrections import LoggedRecord
 from streaming.processor.drift_metrics import DriftMetrics
-from streaming.processor.group_drift_monitor import GroupDriftMonitor
 from streaming.processor.group_metrics import GroupMetrics
-from streaming.processor.join import Join, LabelledRequest
-from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import new_machine
 from streaming.processor.status import DriftView, ShownStrata
 from streaming.scorer.score_window import ScoreWindow
 

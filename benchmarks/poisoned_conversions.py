@@ -1,6 +1,6 @@
 """What wrong conversions do to the live conversion probability, with the gate of the conversion task and without it.
 
-Examples are clicked items, as `streaming.processor.conversion_head` learns them: a request's clicks are scored when
+Examples are clicked items, as `streaming.group.conversion_head` learns them: a request's clicks are scored when
 they are served, enter the live rows at once, and teach when their conversion window has closed. A kernel is published
 after every micro-batch.
 """

@@ -34,6 +34,23 @@ def test_a_package_imports_only_itself_and_lower_packages(package: str) -> None:
     assert not wrong
 
 
+CORES = {
+    "streaming/join": ("streaming.group", "streaming.processor", "streaming.scorer", "streaming.ingest"),
+    "streaming/group": ("streaming.processor", "streaming.scorer", "streaming.ingest"),
+}
+SHELLS = ("kafka", "faust", "mode", "fastapi", "time", "threading", "asyncio")
+"""Brokers, clocks and threads."""
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_core_imports_no_broker_clock_or_thread_and_none_of_its_shells(core: str) -> None:
+    for path in (ROOT / core).glob("*.py"):
+        assert not imported_packages(path) & set(SHELLS), path
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        assert not [name for name in modules if name.startswith(CORES[core])], path
+
+
 HEAVY = ("torch", "faust", "feast", "pandas", "scipy", "fastapi", "kafka")
 
 

@@ -1,6 +1,6 @@
 """Replays a live half through a learner, with or without a gate.
 
-It uses the stream processor's live features, learner and gate, in the order of `streaming.processor.machine`. The one
+It uses the stream processor's live features, learner and gate, in the order of `streaming.group.machine`. The one
 difference is that a kernel is published after every micro-batch.
 """
 

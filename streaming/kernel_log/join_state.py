@@ -111,7 +111,7 @@ class JoinState(msgspec.Struct, frozen=True, array_like=True):
     paused_until: float = _NEVER
     """Append time up to which feedback must have been read before any request may close, seconds."""
     delays: tuple[float, float] = (0.0, 0.0)
-    """See `streaming.processor.label_delays.LabelDelays.state`."""
+    """See `streaming.join.label_delays.LabelDelays.state`."""
 
     @staticmethod
     def pack_open(offsets: Sequence[int]) -> tuple[int, bytes]:

@@ -72,7 +72,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     learning: bool = True
     """False while an operator has stopped learning."""
     drift: dict[str, Any] = {}
-    """See `streaming.processor.group_drift_monitor.GroupDriftMonitor.state`; empty starts a new monitor."""
+    """See `streaming.group.drift_monitor.GroupDriftMonitor.state`; empty starts a new monitor."""
     uplift: bytes = b""
     """See `model.uplift.Uplift.snapshot`; empty without control users."""
     converting: list[WaitingClicks] = []

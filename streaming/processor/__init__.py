@@ -1,1 +1,1 @@
-"""The stream processor: joins impressions with late feedback and teaches the kernels."""
+"""The stream processor: the Faust shell around the groups' machines, which feeds records, commits and recovers."""

@@ -19,6 +19,7 @@ from model.gate.gate import LearnerCheckpoint
 from model.kernel.record import pack_kernel
 from streaming.events.decisions import Decision, encode_decision
 from streaming.events.status import GroupStatus, encode_status
+from streaming.group.learned import PublishedKernel
 from streaming.kernel_log.checkpoints import encode_checkpoint
 from streaming.kernel_log.closed import ClosedChanges, encode_closed
 from streaming.kernel_log.cuts import StoredCut, seal
@@ -28,7 +29,6 @@ from streaming.kernel_log.rows import StateRecord, encode_row
 from streaming.kernel_log.snapshot import GroupSnapshot, encode_snapshot
 from streaming.kernel_log.writer import Transaction
 from streaming.monitoring import metrics
-from streaming.processor.learned import PublishedKernel
 
 StoreOffset = Callable[[int], Awaitable[object]]
 """Commits to the broker the offset from which a group's next owner reads."""

@@ -7,9 +7,9 @@ from collections import Counter
 from model.drift.signs import Signals
 from model.drift.verdict import VerdictKind
 from streaming.events.decisions import Decision
+from streaming.group.decisions import GATE
+from streaming.group.drift_monitor import ALARM, VERDICT
 from streaming.monitoring import metrics
-from streaming.processor.group_decisions import GATE
-from streaming.processor.group_drift_monitor import ALARM, VERDICT
 from streaming.processor.status import DriftView
 
 

@@ -13,11 +13,11 @@ from model.kernel.learner import Learner
 from model.ranking import NDCG_AT, ListWindow
 from model.uplift import Uplift
 from streaming.events.status import GroupStatus
+from streaming.group.conversion_head import ConversionHead
+from streaming.group.learned import Learned
+from streaming.group.machine import GroupMachine
 from streaming.monitoring import metrics
-from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.drift_metrics import DriftMetrics
-from streaming.processor.learned import Learned
-from streaming.processor.machine import GroupMachine
 from streaming.processor.status import ShownStrata, group_status
 
 WINDOW_EXAMPLES = 5_000

@@ -17,10 +17,10 @@ import torch
 from features.live.features import LiveRow
 from streaming.events.decisions import Decision
 from streaming.events.status import GroupStatus
+from streaming.group.learned import Learned, PublishedKernel
+from streaming.group.machine import GroupMachine
 from streaming.processor.commit import Cut, CutState, SnapshotPace
 from streaming.processor.drift_metrics import count_decision
-from streaming.processor.learned import Learned, PublishedKernel
-from streaming.processor.machine import GroupMachine
 
 _SPARED_EVERY = 4_096
 _FULL_PAUSE_S = 0.002

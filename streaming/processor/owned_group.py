@@ -6,15 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from features.live.features import LiveFeatures
-from features.live.first_rows import read_first_rows
 from features.live.layout import LiveRow
-from model.config import NO_HISTORY
-from model.kernel.learner import Learner
 from streaming.backbone import OpenedBackbone
 from streaming.config import Config
+from streaming.group.assembly import new_machine
+from streaming.group.machine import GroupMachine
 from streaming.kernel_log.cuts import StoredCut
 from streaming.kernel_log.reader import StoredGroup, TrafficLog, read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, on_another_log
@@ -22,16 +20,11 @@ from streaming.kernel_log.writer import GroupWriter
 from streaming.monitoring import metrics
 from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace, StoreOffset
-from streaming.processor.conversion_head import ConversionHead
-from streaming.processor.corrections import LoggedTraffic
 from streaming.processor.group_metrics import GroupMetrics
-from streaming.processor.group_parts import GroupSpec, assemble
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
-from streaming.processor.machine import GroupMachine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.processor.status import ShownStrata
-from streaming.processor.traffic_reader import Widths
 
 log = logging.getLogger(__name__)
 _STRAY_LIMIT_S = 15.0
@@ -75,43 +68,6 @@ class OwnedGroup:
                 f"goes on at {offset}: set it back to {self.first_offset} (kafka-consumer-groups --reset-offsets)"
             )
         return False
-
-
-def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveRow]:
-    """The live rows that a group got from the pretraining log. Raises FirstRowsRefused."""
-    return read_first_rows(config.backbone_dir, group, config.domains_of(group), opened.layout)
-
-
-def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: LoggedTraffic) -> GroupMachine:
-    """A machine without any record yet; `traffic` is its log. Raises FirstRowsRefused."""
-    fingerprint, layout, space = opened.backbone.fingerprint, opened.layout, config.domain_space()
-    spec = GroupSpec(
-        group=group,
-        fingerprint=fingerprint,
-        widths=Widths.of(opened.backbone, layout),
-        space=space,
-        learner=Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=space.sizes),
-        live=LiveFeatures(layout, config.live),
-        first_rows=first_rows(config, opened, group),
-        join=config.join,
-        config=config.learner,
-        gate=config.gate,
-        control=config.scorer.control_users,
-        traffic=traffic,
-        drift=config.drift,
-        reference=opened.reference,
-        conversions=_conversion_head(config, opened),
-    )
-    return GroupMachine(assemble(spec))
-
-
-def _conversion_head(config: Config, opened: OpenedBackbone) -> ConversionHead | None:
-    start, space = opened.start.conversion, config.domain_space()
-    if start is None:
-        return None
-    learner = Learner(start, config.learner, fingerprint=opened.backbone.fingerprint, domain_sizes=space.sizes)
-    live = LiveFeatures(replace(opened.layout, history=NO_HISTORY), config.live)
-    return ConversionHead(learner, live, space, config.gate)
 
 
 @dataclass(frozen=True)

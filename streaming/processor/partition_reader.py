@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 
 from streaming.clients import make_consumer
 from streaming.config import Config
-from streaming.processor.corrections import LoggedRecord
+from streaming.group.corrections import LoggedRecord
 from streaming.record_sizes import MAX_RECORD_BYTES
 
 _PATIENCE_S = 60.0

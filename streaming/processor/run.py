@@ -12,9 +12,9 @@ from features.store.feature_store import FeatureStore
 from streaming.backbone import open_backbone
 from streaming.clients import wait_for_broker
 from streaming.config import Config
+from streaming.group.assembly import first_rows
 from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.app import Processor
-from streaming.processor.owned_group import first_rows
 from streaming.processor.worker import run_until_stopped
 from streaming.topics import ensure_topics
 

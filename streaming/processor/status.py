@@ -10,8 +10,8 @@ from model.drift.signs import NAN, Signals
 from model.drift.verdict import Verdict
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from streaming.events.status import ArmStatus, ConversionStatus, DomainStatus, GroupStatus
-from streaming.processor.conversion_head import ConversionHead
-from streaming.processor.machine import GroupMachine
+from streaming.group.conversion_head import ConversionHead
+from streaming.group.machine import GroupMachine
 
 WHOLE = "group"
 """Name of the stratum of the whole group (`model.gate.scored_examples.Strata`)."""

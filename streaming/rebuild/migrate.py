@@ -19,9 +19,9 @@ from model.container import ContainerError
 from streaming.backbone import OpenedBackbone
 from streaming.config import Config
 from streaming.events.decisions import Decision
+from streaming.group.assembly import new_machine
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
-from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild.publish import publish
 from streaming.rebuild.replay import ReplayError, traffic_span

@@ -20,9 +20,9 @@ from streaming.clients import (
     topic_id,
 )
 from streaming.config import Config
+from streaming.group.assembly import new_machine
+from streaming.group.machine import GroupMachine
 from streaming.kernel_log.snapshot import decode_snapshot
-from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild.saved import SavedGroup
 from streaming.rebuild.state import WholeState

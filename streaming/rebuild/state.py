@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from features.live.layout import Kind, LiveRow
 from model.gate.gate import LearnerCheckpoint
+from streaming.group.learned import PublishedKernel
+from streaming.group.machine import GroupMachine
 from streaming.kernel_log.closed import ClosedSegment, decode_segment
 from streaming.kernel_log.snapshot import GroupSnapshot
-from streaming.processor.learned import PublishedKernel
-from streaming.processor.machine import GroupMachine
 
 
 @dataclass(frozen=True)

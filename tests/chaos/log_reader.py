@@ -16,13 +16,13 @@ from streaming.backbone import open_backbone
 from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events import ServedImpression
+from streaming.group.assembly import new_machine
+from streaming.group.traffic_reader import TrafficReader, Widths
+from streaming.join.join import Join, LabelledRequest, LateClick
 from streaming.kernel_log.closed import NOT_LEARNED, ClosedRequest
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
-from streaming.processor.join import Join, LabelledRequest, LateClick
-from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
-from streaming.processor.traffic_reader import TrafficReader, Widths
 
 Rows = dict[tuple[str, str], tuple[float, bytes]]
 """Live rows by kind and key: when they changed, and their values."""

@@ -21,7 +21,7 @@ from model.backbone.checkpoint import BackboneRefused, load_backbone
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
 from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig
-from streaming.processor.owned_group import first_rows
+from streaming.group.assembly import first_rows
 
 QUIET = Console(quiet=True)
 

@@ -20,9 +20,9 @@ from model.encoding.profile import ItemFeatures, UserFeatures
 from model.kernel.start import CONVERSION_FILE, FILE, StartRefused
 from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig
+from streaming.group.assembly import first_rows
 from streaming.ingest import run_ingest
 from streaming.monitoring.feature_counts import FeatureCounts
-from streaming.processor.owned_group import first_rows
 from streaming.scorer.run import make_kernels, make_scorer, run_scorer
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.small_start import save_start, small_start

@@ -88,7 +88,8 @@ def test_the_configurations_on_the_page_are_valid(tmp_path: Path, monkeypatch: p
 
 
 def test_the_join_reasons_on_the_pages_exist_in_the_code() -> None:
-    code = "".join(path.read_text() for path in (ROOT / "streaming/processor").glob("*.py"))
+    folders = [ROOT / "streaming" / name for name in ("join", "group", "processor")]
+    code = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
     for reason in re.findall(r'driftline_join_dropped_total\{reason="(\w+)"\}', "".join(PAGES.values())):
         assert f'"{reason}"' in code
 

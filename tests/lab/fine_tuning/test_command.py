@@ -22,7 +22,7 @@ from model.backbone.methods.scenes import BackboneWithScenes
 from model.backbone.schema import BackboneRefused
 from streaming.backbone import open_backbone
 from streaming.config import Config
-from streaming.processor.owned_group import first_rows
+from streaming.group.assembly import first_rows
 from tests.lab.fine_tuning.conftest import QUIET, SMALL, shop_config, shop_log
 
 

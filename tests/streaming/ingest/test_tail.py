@@ -15,7 +15,7 @@ from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic, en
 from streaming.ingest.idle import Tail
 from streaming.ingest.tail import TrafficTail
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import traffic
+from tests.streaming.group.tiny import traffic
 
 pytestmark = pytest.mark.broker
 

@@ -11,14 +11,14 @@ from features.live.first_rows import write_first_rows
 from local.demo.settings import free_ports
 from streaming.config import Config, GroupConfig, JoinConfig
 from streaming.topics import ensure_topics
-from tests.streaming.processor.running_processor import GROUPS, Workers, kill
-from tests.streaming.processor.tiny import (
+from tests.streaming.group.tiny import (
     FIRST_ROWS,
     GATE,
     JOIN,
     LEARNER,
     LIVE,
 )
+from tests.streaming.processor.running_processor import GROUPS, Workers, kill
 
 
 @pytest.fixture

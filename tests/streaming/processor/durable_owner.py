@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import pytest
 
 from features.live.features import LiveRow
+from streaming.group.machine import GroupMachine
 from streaming.kernel_log.closed import stored_segments
 from streaming.kernel_log.cuts import ChosenCut, choose
 from streaming.kernel_log.errors import KernelLogError
@@ -20,10 +21,9 @@ from streaming.kernel_log.snapshot import decode_snapshot
 from streaming.kernel_log.writer import Transaction
 from streaming.processor import commit
 from streaming.processor.commit import Cut, CutPlace, CutState, GroupCommitter, SnapshotPace
-from streaming.processor.machine import GroupMachine
-from tests.streaming.processor.converting import both_tasks, shop
-from tests.streaming.processor.restarts import RECORDS
-from tests.streaming.processor.tiny import BACKBONE, appended, encoded, machine
+from tests.streaming.group.converting import both_tasks, shop
+from tests.streaming.group.restarts import RECORDS
+from tests.streaming.group.tiny import BACKBONE, appended, encoded, machine
 
 Failure = Literal["before 1", "before 2", "before 3", "inside 3", "before 4", "before 5"]
 FAILURES: tuple[Failure, ...] = get_args(Failure)

@@ -16,14 +16,14 @@ from streaming.kernel_log.cuts import choose
 from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topic_scan import scan
-from tests.streaming.processor import tiny_processor
-from tests.streaming.processor.tiny import (
+from tests.streaming.group.tiny import (
     BACKBONE,
     appended,
     encoded,
     machine,
     traffic,
 )
+from tests.streaming.processor import tiny_processor
 
 REQUESTS = 400
 GROUPS = ("main", "other")

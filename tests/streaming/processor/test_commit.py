@@ -10,6 +10,7 @@ from model.kernel.record import pack_kernel, read_info
 from streaming.kernel_log.errors import OwnershipLostError
 from streaming.kernel_log.writer import Transaction
 from streaming.processor.commit import UnfinishedCommitError
+from tests.streaming.group.restarts import RECORDS, REFERENCE, same
 from tests.streaming.processor.durable_owner import (
     FAILURES,
     SHOP,
@@ -20,7 +21,6 @@ from tests.streaming.processor.durable_owner import (
     fail,
     play,
 )
-from tests.streaming.processor.restarts import RECORDS, REFERENCE, same
 
 
 @pytest.fixture(scope="module")

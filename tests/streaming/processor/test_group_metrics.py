@@ -12,10 +12,10 @@ from prometheus_client import REGISTRY
 from model.evaluation import grouped_auc, grouped_ndcg, mixed_groups
 from model.kernel.trust import ARMS
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.group.learned import Learned
 from streaming.processor.group_metrics import GroupMetrics
-from streaming.processor.learned import Learned
 from streaming.processor.status import ShownStrata
-from tests.streaming.processor.tiny import SPACE, START, appended, encoded, machine, traffic
+from tests.streaming.group.tiny import SPACE, START, appended, encoded, machine, traffic
 
 SHOWN = ShownStrata(SPACE, SPACE.domains())
 

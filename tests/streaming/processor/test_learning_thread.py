@@ -11,11 +11,11 @@ import pytest
 from features.config import LiveConfig
 from streaming.events.decisions import Decision
 from streaming.events.status import GroupStatus
+from streaming.group.learned import Learned
 from streaming.processor import learning_thread
 from streaming.processor.commit import SnapshotPace
-from streaming.processor.learned import Learned
 from streaming.processor.learning_thread import LearningThread, spare_collector
-from tests.streaming.processor.tiny import appended, encoded, machine, traffic
+from tests.streaming.group.tiny import appended, encoded, machine, traffic
 
 
 def thread_that_reports(

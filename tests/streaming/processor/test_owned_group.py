@@ -11,7 +11,7 @@ from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.owned_group import OwnedGroup, RecoveryGapError
 from streaming.processor.partition_reader import PartitionReader
-from tests.streaming.processor.tiny import machine
+from tests.streaming.group.tiny import machine
 
 
 async def stored(_offset: int) -> None:

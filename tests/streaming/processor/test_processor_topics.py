@@ -13,6 +13,10 @@ from streaming.config import Config
 from streaming.kernel_log.cuts import choose
 from streaming.kernel_log.keys import SLOTS, learner_key
 from streaming.topics import ensure_topics
+from tests.streaming.group.tiny import (
+    encoded,
+    traffic,
+)
 from tests.streaming.processor.running_processor import (
     GROUPS,
     Workers,
@@ -25,10 +29,6 @@ from tests.streaming.processor.running_processor import (
     produce,
     snapshots,
     wait_until,
-)
-from tests.streaming.processor.tiny import (
-    encoded,
-    traffic,
 )
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]

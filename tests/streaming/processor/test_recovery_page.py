@@ -6,8 +6,8 @@ import inspect
 import re
 from pathlib import Path
 
+from streaming.group.machine import GroupMachine
 from streaming.processor.commit import GroupCommitter
-from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import GroupLoader
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "recovery.md"

@@ -27,7 +27,7 @@ from streaming.monitoring.supervisor import TaskSupervisor
 from streaming.processor.app import Processor
 from streaming.processor.worker import run_until_stopped
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE, LAYOUT, SPACE, START
+from tests.streaming.group.tiny import BACKBONE, LAYOUT, SPACE, START
 
 OPENED = OpenedBackbone(
     BACKBONE,

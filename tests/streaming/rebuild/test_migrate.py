@@ -12,16 +12,16 @@ from features.live.first_rows import write_first_rows
 from features.live.layout import OVERALL, LiveRow
 from features.live.merge import ParentRows, merge_rows
 from streaming.config import Config, GroupConfig, JoinConfig, TopicConfig
+from streaming.group.assembly import new_machine
+from streaming.group.machine import GroupMachine
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import decode_snapshot
 from streaming.kernel_log.writer import GroupWriter
 from streaming.processor.commit import Cut, CutPlace, CutState, encode
-from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import new_machine
 from streaming.rebuild.migrate import descents, migrate
 from streaming.rebuild.replay import ReplayError
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE, JOIN, LAYOUT, LEARNER, LIVE, MemoryLog, appended, encoded, traffic
+from tests.streaming.group.tiny import BACKBONE, JOIN, LAYOUT, LEARNER, LIVE, MemoryLog, appended, encoded, traffic
 from tests.streaming.processor.tiny_processor import OPENED
 
 BOTH = (GroupConfig(name="main"),)

@@ -9,9 +9,9 @@ import pytest
 
 from features.config import LiveConfig
 from streaming.events import ServedFeedback, ServedImpression, Traffic, encode_traffic
-from streaming.processor.machine import GroupMachine
+from streaming.group.machine import GroupMachine
 from streaming.rebuild.replay import Fed, Span, relearn
-from tests.streaming.processor.tiny import JOIN, appended, machine, traffic
+from tests.streaming.group.tiny import JOIN, appended, machine, traffic
 
 RECORDS = traffic(120, seed=7)
 SHOWN = {

@@ -21,13 +21,13 @@ from streaming.backbone import OpenedBackbone
 from streaming.clients import make_producer
 from streaming.config import Config, JoinConfig
 from streaming.events.decisions import decode_decision
+from streaming.group.assembly import new_machine
+from streaming.group.machine import GroupMachine
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import decode_snapshot
 from streaming.kernel_log.writer import GroupWriter
 from streaming.processor.commit import Cut, CutPlace, CutState, encode
-from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild import saved
 from streaming.rebuild.publish import publish
@@ -35,7 +35,7 @@ from streaming.rebuild.replay import ReplayError, Span, relearn, replay, traffic
 from streaming.rebuild.state import WholeState
 from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, traffic
+from tests.streaming.group.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, traffic
 from tests.streaming.processor.tiny_processor import OPENED
 
 RECORDS = encoded(traffic(80))
