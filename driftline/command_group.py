@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from driftline.context import errors, silent_broker
-from local.signals import ending_signal
+from local.signals import ending_signal, forget_signals
 from streaming.config import Config, load_config
 
 COMMON = ("config", "bootstrap", "run_dir")
@@ -65,6 +65,7 @@ class Commands(TyperGroup):
 
         An interrupted command says that it has ended and what is kept, and exits with 128 and the signal's number.
         """
+        forget_signals()
         try:
             return super().invoke(ctx)
         except typer.Exit:

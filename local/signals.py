@@ -40,6 +40,12 @@ def end_at_once() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def forget_signals() -> None:
+    """Forgets a signal that has been dealt with, so that the next command of the process does not count as interrupted."""
+    global _last  # noqa: PLW0603 - as in `_interrupt`
+    _last = None
+
+
 def ending_signal(error: BaseException) -> int | None:
     """Number of the signal that is behind `error`; None if none has come.
 

@@ -14,7 +14,7 @@ import typer.main
 
 from driftline.cli import app, main
 from driftline.command_group import COMMON, KEPT
-from local.signals import end_at_once, end_in_order
+from local.signals import Interrupted, end_at_once, end_in_order, interruptible
 
 
 def leaves(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -107,7 +107,6 @@ def test_an_interruption_that_a_library_turned_into_an_error_is_no_error_of_the_
             raise ValueError("Calling read(nbytes) on source failed") from None
 
     monkeypatch.setattr("local.control.views.print_list", swallowed)
-    monkeypatch.setattr("local.signals._last", None)
     end_in_order()
     try:
         with pytest.raises(SystemExit) as ended:
@@ -117,6 +116,20 @@ def test_an_interruption_that_a_library_turned_into_an_error_is_no_error_of_the_
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert ended.value.code == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "interrupted: `driftline kernel` has ended\n"
+
+
+def test_a_signal_that_an_earlier_command_dealt_with_does_not_interrupt_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(Interrupted), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+
+    def failing(*_: object) -> None:
+        raise ValueError("there is no such version")
+
+    monkeypatch.setattr("local.control.views.print_list", failing)
+    with pytest.raises(ValueError, match="there is no such version"):
+        main(["kernel", "list"])
 
 
 def test_every_command_that_keeps_something_exists() -> None:
