@@ -41,7 +41,7 @@ def end_at_once() -> None:
 
 
 def forget_signals() -> None:
-    """Forgets a signal that has been dealt with, so that the next command of the process does not count as interrupted."""
+    """Forgets a signal that has been dealt with, so that the process's next command is not taken as interrupted."""
     global _last  # noqa: PLW0603 - as in `_interrupt`
     _last = None
 
