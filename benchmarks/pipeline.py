@@ -148,7 +148,9 @@ def main() -> int:
         played = play_directly(config, prepared, max_backlog=MAX_BACKLOG)
         learned = wait_until_learned(config, played.items, timeout_s=120.0)
         plain = plain_rate(config)
-    table = Table("", "examples/s", "ratio", title="As fast as it goes, MovieLens' live half four times through one broker")
+    table = Table(
+        "", "examples/s", "ratio", title="As fast as it goes, MovieLens' live half four times through one broker"
+    )
     seconds = learned.seen_at - played.began_at
     rate = learned.examples / seconds
     table.add_row("Driftline: ingest, join, live features, learner, transactions", f"{rate:,.0f}", "1")
