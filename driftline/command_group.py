@@ -71,13 +71,12 @@ class Commands(TyperGroup):
         except typer.Exit:
             raise
         except (KeyboardInterrupt, Exception) as error:
-            if (number := ending_signal(error)) is not None:
+            number = ending_signal(error)
+            if number is not None:
                 name = ctx.invoked_subcommand
                 kept = f"; {KEPT[name]}" if name in KEPT else ""
                 errors.print(f"interrupted: `driftline {name}` has ended{kept}", highlight=False, soft_wrap=True)
                 raise typer.Exit(128 + number) from error
-            if isinstance(error, KeyboardInterrupt):
-                raise
             silent = silent_broker(ctx.obj, error)
             if silent is None:
                 raise

@@ -37,7 +37,7 @@ class BrokerSilent(Exception):
     """A command failed because no Kafka answered; the message names the address and the cure."""
 
 
-def silent_broker(load: Callable[[], Config], error: Exception) -> BrokerSilent | None:
+def silent_broker(load: Callable[[], Config], error: BaseException) -> BrokerSilent | None:
     """The error to show if an unreachable Kafka is the cause, at any depth, of `error`; None for any other cause.
 
     Causes are recognised by class name, so that a command without a Kafka client need not import one.

@@ -134,11 +134,8 @@ def _by_kernel(
     served = np.zeros(len(view), dtype=np.float32)
     edges = np.searchsorted(view.batch, np.arange(view.batches + 1), side="left")
     order, closed_at = conversions.closing()
-    known, size, taken = (
-        np.searchsorted(closed_at, np.arange(view.batches), side="right"),
-        plan.config.training.batch_examples,
-        0,
-    )
+    known = np.searchsorted(closed_at, np.arange(view.batches), side="right")
+    size, taken = plan.config.training.batch_examples, 0
 
     def examples(part: slice | NDArray[np.int64]) -> MicroBatch:
         return stream_batch(view, part, served=served).micro

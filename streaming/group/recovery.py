@@ -38,9 +38,8 @@ class Recovery:
         """Takes the record at `offset` if the snapshot refers to it; nothing is learned from it."""
         if offset not in self._pending and offset not in self._open:
             return
-        record = self._parts.reader.read(
-            offset, value, known=True
-        )  # checked before; checks are most of the work (0146)
+        # It passed the checks when it came first, and they are most of the work (0146).
+        record = self._parts.reader.read(offset, value, known=True)
         if isinstance(record, ServedImpression):
             self._take(offset, record, appended)
 
