@@ -13,18 +13,16 @@ from features.config import LiveConfig
 from features.live.features import LiveFeatures
 from model.config import NO_HISTORY
 from model.control_users import NO_CONTROL, ControlUsers
-from model.drift.config import DriftConfig
 from model.gate.config import GateConfig
 from model.kernel.learner import Learner
 from streaming.config import JoinConfig
 from streaming.events import ConvertingImpression, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.group.conversion_head import ConversionHead
 from streaming.group.machine import GroupMachine
-from streaming.group.parts import GroupSpec, assemble
+from streaming.group.parts import assemble
 from streaming.group.traffic_reader import Widths
 from tests.streaming.group.tiny import (
     BACKBONE,
-    FIRST_ROWS,
     GATE,
     LAYOUT,
     LEARNER,
@@ -32,8 +30,8 @@ from tests.streaming.group.tiny import (
     SPACE,
     START,
     WIDTH,
-    MemoryLog,
     served,
+    spec,
 )
 from tests.streaming.small_start import start_of
 
@@ -60,23 +58,13 @@ def both_tasks(
     control: ControlUsers = NO_CONTROL,
 ) -> GroupMachine:
     """A group of a backbone with conversions; `log` are the records that it reads again."""
-    spec = GroupSpec(
-        group="main",
-        fingerprint=BACKBONE.fingerprint,
+    both = replace(
+        spec(join=join, gate=gate, control=control, log=log),
         widths=replace(Widths.of(BACKBONE, LAYOUT), conversions=True),
-        space=SPACE,
         learner=Learner(BOTH, LEARNER, fingerprint=BACKBONE.fingerprint, domain_sizes=SPACE.sizes),
-        live=LiveFeatures(LAYOUT, LIVE),
-        first_rows=FIRST_ROWS,
-        join=join,
-        config=LEARNER,
-        gate=gate,
-        control=control,
-        traffic=MemoryLog(log),
-        drift=DriftConfig(),
         conversions=head(of_conversions, live),
     )
-    return GroupMachine(assemble(spec))
+    return GroupMachine(assemble(both))
 
 
 def converting(shown: ServedImpression, random: np.random.Generator) -> ConvertingImpression:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -108,7 +109,7 @@ class MemoryLog:
         return LoggedRecord(self._values[offset], appended(self._values[offset]))
 
 
-def machine(
+def spec(
     group: str = "main",
     *,
     start: KernelStart = START,
@@ -119,9 +120,9 @@ def machine(
     control: ControlUsers = NO_CONTROL,
     log: Sequence[bytes | None] = (),
     gate: GateConfig = GATE,
-) -> GroupMachine:
-    """A group that has seen nothing yet; `log` are the records that late clicks find their impressions in."""
-    spec = GroupSpec(
+) -> GroupSpec:
+    """What a small group is made from; `log` are the records that late clicks find their impressions in."""
+    return GroupSpec(
         group=group,
         fingerprint=BACKBONE.fingerprint,
         widths=Widths.of(BACKBONE, LAYOUT),
@@ -136,7 +137,11 @@ def machine(
         traffic=MemoryLog(log),
         drift=DriftConfig(),
     )
-    return GroupMachine(assemble(spec))
+
+
+def machine(group: str = "main", **given: Any) -> GroupMachine:
+    """A group of `spec` that has seen nothing yet."""
+    return GroupMachine(assemble(spec(group, **given)))
 
 
 def served(request: str, time: float, items: Sequence[str], random: np.random.Generator) -> ServedImpression:
