@@ -199,7 +199,7 @@ _COMPARISONS = (
         "user_encoders", (*_STREAMS, "models", "seeds", "quick", "tune"), _compare_user_encoders, ("seeds", "quick")
     ),
     Comparison("conversions", (*_STREAMS, "seeds", "quick", "tune"), _try_conversions, ("seeds", "quick")),
-    Comparison("detectors", ("suite", "seeds", "tune"), _try_detectors, ("seeds",)),
+    Comparison("detectors", (*_STREAMS, "seeds", "tune"), _try_detectors, ("seeds",)),
     Comparison("tune", (*_STREAMS, "adapters"), _tune_adapters),
 )
 """Comparisons by precedence: the first selected one runs, and the others' options exclude it."""

@@ -39,7 +39,7 @@ def run_detectors(config: Config, order: ComparisonOptions, *, console: Console 
     """
     console, begun = console or Console(), time.monotonic()
     ensure_writable(order.out)
-    chosen = scenarios(order.streams.suite or "scripted")
+    chosen = scenarios(order.streams)
     plan = order.plan(config, _sources(chosen), ("frozen",), order.seeds_or(SEEDS))
     grid = [config.drift.model_copy(update={"false_alarm_examples": patience}) for patience in GRID]
     configs = grid if order.tune else [config.drift]

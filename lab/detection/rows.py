@@ -174,33 +174,30 @@ def rate(count: int, examples: int) -> tuple[float, float, float]:
 
 
 def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:
-    verdicts = [(trial, _score(trial, VERDICT)) for trial in trials]
-    drift: list[EpisodeResult] = []
-    labels: list[EpisodeResult] = []
-    for _, score in verdicts:
-        drift += [result for result in _strong(score) if result.cause is Origin.DRIFT]
-        labels += [result for result in _strong(score) if result.cause is Origin.LABELS]
+    """Those that the streams can show or refute: without wrong labels in them, nothing is said of labels."""
+    found = [result for trial in trials for result in _strong(_score(trial, VERDICT))]
     goals = []
-    for name, found in (
-        ("scripted drift of strength 0.7 and more", drift),
-        ("labels that come late or are wrong", labels),
+    for name, cause in (
+        ("scripted drift of strength 0.7 and more", Origin.DRIFT),
+        ("labels that come late or are wrong", Origin.LABELS),
     ):
-        correct = sum(result.correct for result in found)
-        wanted = f"announced within {WITHIN:,} examples with the right cause"
-        goals.append(VerdictGoal(name, wanted, f"{correct} of {len(found)}", correct == len(found) > 0))
-    without_drift = [score for trial, score in verdicts if trial.stream == NO_DRIFT]
-    false, stable = (
-        sum(score.false_alarms for score in without_drift),
-        sum(score.stable_examples for score in without_drift),
-    )
+        if of_cause := [result for result in found if result.cause is cause]:
+            correct = sum(result.correct for result in of_cause)
+            wanted = f"announced within {WITHIN:,} examples with the right cause"
+            goals.append(VerdictGoal(name, wanted, f"{correct} of {len(of_cause)}", correct == len(of_cause)))
+    return goals + _false_alarm_goals([_score(trial, VERDICT) for trial in trials if trial.stream == NO_DRIFT])
+
+
+def _false_alarm_goals(without_drift: Sequence[Score]) -> list[VerdictGoal]:
+    """The goal of false alarms; none if no stream is without drift."""
+    false = sum(score.false_alarms for score in without_drift)
+    stable = sum(score.stable_examples for score in without_drift)
+    if not stable:
+        return []
     per_million, low, high = rate(false, stable)
-    found_here = f"{per_million:.2f} ({low:.2f} to {high:.2f}), {false} in {stable:,}"
-    goals.append(
-        VerdictGoal(
-            "false alarms per million examples without drift", "below 1", found_here, _below_one(per_million, high)
-        )
-    )
-    return goals
+    found = f"{per_million:.2f} ({low:.2f} to {high:.2f}), {false} in {stable:,}"
+    name = "false alarms per million examples without drift"
+    return [VerdictGoal(name, "below 1", found, _below_one(per_million, high))]
 
 
 def _below_one(rate_found: float, high: float) -> bool | None:

@@ -49,9 +49,15 @@ class Scenario:
     """Name in `FAULTS`; empty for a script without a fault."""
 
 
-def scenarios(suite: str) -> list[Scenario]:
-    """The scripts of a suite, the faults, and real streams in which nothing was put wrong. Raises StreamError."""
-    sources = [_long(source) for source in choose(NamedStreams(suite), quick=False) if source.script is not None]
+def scenarios(named: NamedStreams) -> list[Scenario]:
+    """The streams that are named; or of a suite the scripts, the faults, and real streams without a fault.
+
+    Raises StreamError.
+    """
+    if named != NamedStreams(named.suite):
+        return [Scenario(source.name, _long(source)) for source in choose(named, quick=False)]
+    suite = NamedStreams(named.suite or "scripted")
+    sources = [_long(source) for source in choose(suite, quick=False) if source.script is not None]
     still = next(source for source in choose(NamedStreams("scripted"), quick=False) if source.name == NO_DRIFT)
     return [
         *(Scenario(stream.name, stream) for stream in sources),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from lab.evaluate.pretrained import Pretrained, pretrain_on
 from lab.replay.half import LiveHalf, ReplayRequests
 from lab.replay.record import JudgeCall, LearnCall, MonitorOutput, Recorder, ServeCall
 from lab.replay.replay import replay
+from lab.streams.sources import NamedStreams
 from lab.verdict_bands import Band, bands
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.gate.config import GateConfig
@@ -104,11 +107,20 @@ def test_late_clicks_are_corrected_in_a_replay(opened: tuple[LiveHalf, Pretraine
 
 
 def test_the_suite_is_all_scripts_and_all_faults_and_the_stream_without_drift_is_long() -> None:
-    chosen = {one.name: one for one in scenarios("scripted")}
+    chosen = {one.name: one for one in scenarios(NamedStreams("scripted"))}
     assert set(FAULTS) < set(chosen) and {"abrupt", "recurring", "feedback", "no-drift"} < set(chosen)
     still, fault = chosen["no-drift"].source.script, chosen["labels-late"].source.script
     assert still is not None and fault is not None and still.requests > 10 * fault.requests
     assert still.days / still.requests == pytest.approx(fault.days / fault.requests)
+
+
+def test_a_stream_that_is_named_is_played_alone_and_without_faults(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\nrequests: 300\n")
+    assert [(one.name, one.fault) for one in scenarios(NamedStreams(script=own))] == [("own", "")]
+    assert [one.name for one in scenarios(NamedStreams(mapping="movielens-sessions"))] == ["movielens-sessions"]
+    (still,) = scenarios(NamedStreams(script=Path("no-drift")))
+    assert still.source == {one.name: one.source for one in scenarios(NamedStreams())}["no-drift"]
 
 
 def test_a_verdict_announces_a_cause_once_and_alarms_each_time() -> None:

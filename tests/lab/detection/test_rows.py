@@ -72,6 +72,12 @@ def test_the_goals_are_missed_with_one_false_alarm_too_many() -> None:
     assert drift.found == "2 of 2"
 
 
+def test_a_goal_that_no_stream_can_show_is_left_out() -> None:
+    still = [trial for trial in trials(stable=2_000_000) if trial.stream == NO_DRIFT]
+    assert [(goal.wanted, goal.met) for goal in report_of(still).goals] == [("below 1", True)]
+    assert [goal.found for goal in report_of(trials()[:1]).goals] == ["1 of 1", "1 of 1"]
+
+
 def test_too_few_examples_without_a_false_alarm_are_inconclusive() -> None:
     report = report_of(trials())
     assert report.goals[2].met is None
