@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from rich.console import Console
@@ -12,15 +12,19 @@ from rich.console import Console
 from lab.evaluate.cells import interval_cell
 from lab.evaluate.named_tables import NamedTable, markdown_page, print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
+from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
+from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.fine_tuning.curve import FIRST, CurveRow, curve
-from lab.fine_tuning.new_scene import STREAMS, open_scene
+from lab.fine_tuning.new_scene import STREAMS, held_out, open_scene
 from lab.fine_tuning.origin import ensure_comparable
 from lab.intervals import interval
 from streaming.config import Config
 
 SEEDS = 3
+CURVE = "lab.fine_tuning.curve"
+"""The module whose code decides the curves, with all that it imports."""
 _UNFIT = {
     "factory": "the layers of a backbone of your own are not known here",
     "tasks": "the streams know of no conversions",
@@ -31,6 +35,7 @@ _UNFIT = {
 def run_new_scene(config: Config, order: ComparisonOptions, *, console: Console | None = None) -> list[CurveRow]:
     """Computes the curves and writes `new-scene.json` and `.md` again after each stream and seed.
 
+    Curves that an earlier call into the same folder has finished are not computed again.
     Raises TransferRefused, OutFolderError or DataUnavailableError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
@@ -41,14 +46,31 @@ def run_new_scene(config: Config, order: ComparisonOptions, *, console: Console 
     rows: list[CurveRow] = []
     for name in STREAMS:
         for seed in plan.seeds:
-            stream = open_scene(name, seed, plan.cache_dir, quick=order.quick)
-            for row in curve(plan, stream, seed, partial(text_vectors, plan)):
-                rows.append(row)
-                console.print(f"{name}, seed {seed}: {row.method}, {row.cpu_s:.1f} s", highlight=False)
+            source = held_out(name, quick=order.quick).source
+            path = trial_path(plan, source, seed, CURVE, f"new-scene-{name}")
+            if path.exists():
+                console.print(f"{name}, seed {seed}: kept from an earlier call", highlight=False)
+            rows += kept_trial(path, CurveRows, partial(_curve, plan, name, seed, order.quick, console)).rows
             write_report(order.out, "new-scene", [asdict(curve_row) for curve_row in rows], markdown(rows))
     show_tables(tables(rows), console)
     print_location(order.out / "new-scene.md", time.monotonic() - begun, console)
     return rows
+
+
+@dataclass(frozen=True)
+class CurveRows:
+    """The rows of one stream and seed, as they are kept."""
+
+    rows: list[CurveRow]
+
+
+def _curve(plan: Plan, name: str, seed: int, quick: bool, console: Console) -> CurveRows:
+    """Every method on one stream and seed."""
+    rows = []
+    for row in curve(plan, open_scene(name, seed, plan.cache_dir, quick=quick), seed, partial(text_vectors, plan)):
+        rows.append(row)
+        console.print(f"{name}, seed {seed}: {row.method}, {row.cpu_s:.1f} s", highlight=False)
+    return CurveRows(rows)
 
 
 def markdown(rows: Sequence[CurveRow]) -> str:

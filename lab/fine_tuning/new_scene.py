@@ -25,7 +25,7 @@ _QUICK_REQUESTS = 2_500
 
 
 @dataclass(frozen=True)
-class _HeldOutPart:
+class HeldOutPart:
     """The part of a stream that plays the new scene."""
 
     source: Source
@@ -38,7 +38,7 @@ def open_scene(name: str, seed: int, cache_dir: Path, *, quick: bool) -> LoggedS
 
     In its space the scene is `unknown`, which is what an old backbone takes it for.
     """
-    part = _part(name, quick=quick)
+    part = held_out(name, quick=quick)
     return scene_of(part.source.open(seed, cache_dir), name, part.facet, part.value)
 
 
@@ -65,9 +65,10 @@ def _with(domain: NDArray[np.int64], at: int, value: int) -> NDArray[np.int64]:
     return changed
 
 
-def _part(name: str, *, quick: bool) -> _HeldOutPart:
+def held_out(name: str, *, quick: bool) -> HeldOutPart:
+    """The part of that name; `quick` shortens a script."""
     if name == MOVIELENS_PART:
-        return _HeldOutPart(movielens_source(), "region", "zip9")
+        return HeldOutPart(movielens_source(), "region", "zip9")
     script = find_script(name)
     fewer = {"pretrain_requests": _QUICK_REQUESTS} if quick else {}
-    return _HeldOutPart(Source(name, script=script.model_copy(update=fewer)), "scene", "shorts")
+    return HeldOutPart(Source(name, script=script.model_copy(update=fewer)), "scene", "shorts")

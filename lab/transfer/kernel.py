@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems
 from lab.adapters import ADAPTERS, Adapter, AdapterContext, StreamBatch
-from lab.evaluate.known_labels import live_outcomes
+from lab.evaluate.known_labels import live_histories, live_outcomes
 from lab.evaluate.label_times import decided_labels
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, prepare
@@ -21,9 +21,11 @@ from lab.evaluate.pretrained import Pretrained
 from lab.kernel_start import count_log
 from lab.represented import represent_pairs
 from lab.streams import Chunk
+from lab.transfer.scoring import Asked
 from lab.transfer.task import PartedStream, Target
 from model.backbone.examples import Examples
 from model.config import NO_HISTORY
+from model.encoding.history import PastEvents
 from model.kernel.batch import MicroBatch
 
 
@@ -37,16 +39,20 @@ class AdaptedKernel:
     live: LiveFeatures
     now: float
 
-    def logits(self, examples: Examples) -> NDArray[np.float32]:
-        """Click logits of examples in time order, `(n,)`, by what was known when the first half ended."""
-        parts = [self._scored(examples.select(part)) for part in _stretches(examples)]
+    def logits(self, asked: Asked) -> NDArray[np.float32]:
+        """Click logits of pairs in time order, `(n,)`, by what was known when the first half ended."""
+        parts = [
+            self._scored(asked.examples.select(part), None if asked.past is None else asked.past.of_pairs(part))
+            for part in _stretches(asked.examples)
+        ]
         return np.concatenate(parts)
 
     @torch.inference_mode()
-    def _scored(self, examples: Examples) -> NDArray[np.float32]:
+    def _scored(self, examples: Examples, past: PastEvents | None) -> NDArray[np.float32]:
         """Logits of one user in one domain."""
         pretrained, log = self.pretrained, self.pretrained.log
-        pairs = represent_pairs(pretrained.backbone, pretrained.profiles, examples.user, examples.item, examples.domain)
+        columns = examples.user, examples.item, examples.domain
+        pairs = represent_pairs(pretrained.backbone, pretrained.profiles, *columns, past)
         values = log.values[examples.item]
         items_of_request = RequestItems(log.space.decode(examples.domain[0].tolist()), pairs.content, values)
         items = [log.items[item] for item in examples.item]
@@ -67,13 +73,14 @@ class AdaptedKernel:
 def adapt_kernel(plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int) -> AdaptedKernel:
     """A kernel that has learned the target's first half, as it would have live."""
     stream = replace(source, live=target.train)
-    data = prepare(stream, pretrained, plan.config)
+    known = decided_labels(target.train, plan.config)
+    past = live_histories(stream, pretrained, known)
+    data = prepare(stream, pretrained, plan.config, past)
     adapter, outcome = _played(plan, source, pretrained, seed, data)
     live = LiveFeatures(replace(pretrained.layout, history=NO_HISTORY), plan.config.live)
     before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
     count_log(live, pretrained.log, before / plan.config.requests_per_second)
-    known = decided_labels(target.train, plan.config)
-    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, data.user, data.item, data.domain)
+    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, data.user, data.item, data.domain, past)
     residual = (known.label - 1.0 / (1.0 + np.exp(-data.frozen_logit))).astype(np.float32)
     played = np.arange(len(target.train)) / plan.config.requests_per_second
     live.update(live_outcomes(stream, pretrained, known, pairs.content, residual, played))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from lab.evaluate.plan import Plan
 from lab.evaluate.pretrained import Pretrained
-from lab.fine_tuning.curve import SCENE_METHODS, methods_for
+from lab.fine_tuning.curve import SCENE_METHODS, SEQUENCE_METHODS, methods_for
 from lab.fine_tuning.scratch import from_scratch
 from lab.transfer.kernel import adapt_further, adapt_kernel
-from lab.transfer.scoring import TargetTrial, TransferRow, in_scene
+from lab.transfer.scoring import Asked, TargetTrial, TransferRow
 from lab.transfer.task import PartedStream
 from model.backbone.dataset import ProfileTable, TrainingData
-from model.backbone.examples import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.levels import Level
@@ -36,7 +35,7 @@ FREEZE: dict[str, tuple[Level, ...]] = {
     "fine-tune, L0 and L1 frozen": ("L0", "L1"),
     "fine-tune, none frozen": (),
 }
-METHODS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *SCENE_METHODS, SCRATCH)
+METHODS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *SCENE_METHODS, *SEQUENCE_METHODS, SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -69,24 +68,24 @@ class SourceModel:
 
 
 def tried(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
-    """A row per method, in the order of `METHODS`."""
+    """A row per method that the backbone can take, in the order of `METHODS`."""
     yield _popularity(origin, trial)
     backbone, encoder = origin.backbone, origin.pretrained.encoder
     yield _row(origin, trial, ZERO_SHOT, lambda part: _logits(origin, backbone, encoder, part), 0.0, 0)
     yield from _kernels(origin, trial)
-    learned = in_scene(trial.train, origin.scene)
+    learned = trial.train.in_scene(origin.scene)
     for method, frozen in FREEZE.items():
         yield _trained(origin, trial, method, partial(_tuned, origin, learned, frozen))
     for method in methods_for(origin.backbone.config):
         yield _trained(origin, trial, method, partial(_tuned, origin, learned, (), method))
-    yield _trained(origin, trial, SCRATCH, partial(_from_scratch, origin, learned))
+    yield _trained(origin, trial, SCRATCH, partial(_from_scratch, origin, learned), alone=True)
 
 
 def _row(  # noqa: PLR0917 -- the columns of a row
     origin: SourceModel,
     trial: TargetTrial,
     method: str,
-    logits: Callable[[Examples], NDArray[np.float32]],
+    logits: Callable[[Asked], NDArray[np.float32]],
     cpu_s: float,
     trained: int,
     *,
@@ -98,8 +97,9 @@ def _row(  # noqa: PLR0917 -- the columns of a row
 
 def _popularity(origin: SourceModel, trial: TargetTrial) -> TransferRow:
     """The most clicked items of the target's first half: no model, and the least that any ranking must beat."""
-    clicks = np.bincount(trial.train.item, trial.train.label, minlength=len(origin.items)).astype(np.float32)
-    return _row(origin, trial, POPULARITY, lambda part: clicks[part.item], 0.0, 0, probable=False)
+    learned = trial.train.examples
+    clicks = np.bincount(learned.item, learned.label, minlength=len(origin.items)).astype(np.float32)
+    return _row(origin, trial, POPULARITY, lambda part: clicks[part.examples.item], 0.0, 0, probable=False)
 
 
 def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
@@ -108,7 +108,7 @@ def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
     kernel = adapt_kernel(*shared)
     yield _row(origin, trial, KERNEL_STOPPED, kernel.logits, kernel.outcome.cpu_s, kernel.adapter.parameters)
     adapter, outcome = adapt_further(*shared)
-    logit = outcome.logit[-len(trial.test) :]
+    logit = outcome.logit[-len(trial.test.examples) :]
     name = origin.source.name
     yield trial.row(name, origin.seed, KERNEL_LIVE, logit, None, outcome.cpu_s, adapter.parameters)
 
@@ -116,37 +116,37 @@ def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
 _Made = tuple[FoundationBackbone, FeatureEncoder, int]
 
 
-def _trained(origin: SourceModel, trial: TargetTrial, method: str, make: Callable[[], _Made]) -> TransferRow:
-    """The figures of a model that knows the target as a scene of its own."""
+def _trained(
+    origin: SourceModel, trial: TargetTrial, method: str, make: Callable[[], _Made], *, alone: bool = False
+) -> TransferRow:
+    """The figures of a model that knows the target as a scene of its own; `alone`, nothing of the source."""
     begun = time.process_time()
     backbone, encoder, trained = make()
     spent = time.process_time() - begun
 
-    def logits(part: Examples) -> NDArray[np.float32]:
-        return _logits(origin, backbone, encoder, in_scene(part, origin.scene))
+    def logits(part: Asked) -> NDArray[np.float32]:
+        known = replace(part, past=part.own) if alone else part
+        return _logits(origin, backbone, encoder, known.in_scene(origin.scene))
 
     return _row(origin, trial, method, logits, spent, trained)
 
 
-def _logits(
-    origin: SourceModel, backbone: FrozenBackbone, encoder: FeatureEncoder, part: Examples
-) -> NDArray[np.float32]:
+def _logits(origin: SourceModel, backbone: FrozenBackbone, encoder: FeatureEncoder, part: Asked) -> NDArray[np.float32]:
     """Click logits, `(n,)`."""
-    return logits_of(backbone, TrainingData.of(part, ProfileTable(encoder, origin.users, origin.items)))[:, 0]
+    data = TrainingData.of(part.examples, ProfileTable(encoder, origin.users, origin.items))
+    return logits_of(backbone, replace(data, past=part.past))[:, 0]
 
 
-def _tuned(
-    origin: SourceModel, learned: Examples, frozen: tuple[Level, ...], method: MethodName | None = None
-) -> _Made:
+def _tuned(origin: SourceModel, learned: Asked, frozen: tuple[Level, ...], method: MethodName | None = None) -> _Made:
     rate = float(origin.pretrained.log.examples.label.mean())
     made = fine_tune(
-        origin.backbone, learned, origin.users, origin.items, origin.pretrained.encoder,
-        frozen=frozen, config=origin.config, click_rate=rate, method=method,
+        origin.backbone, learned.examples, origin.users, origin.items, origin.pretrained.encoder,
+        frozen=frozen, config=origin.config, click_rate=rate, method=method, past=learned.past,
     )  # fmt: skip
     return made.backbone, made.encoder, made.report.trained_parameters
 
 
-def _from_scratch(origin: SourceModel, learned: Examples) -> _Made:
+def _from_scratch(origin: SourceModel, learned: Asked) -> _Made:
     old = origin.backbone, origin.pretrained.encoder
-    backbone, encoder, report = from_scratch(learned, origin.users, origin.items, old, origin.config)
+    backbone, encoder, report = from_scratch(learned.examples, origin.users, origin.items, old, origin.config)
     return backbone, encoder, report.trained_parameters

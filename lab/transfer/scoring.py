@@ -1,4 +1,8 @@
-"""The measures of every method: a target's second half, request by request, and its whole catalogue."""
+"""The measures of every method: a target's second half, request by request, and its whole catalogue.
+
+A backbone with a user encoder reads what a user did in the first half, in the source and in the target. These histories
+end with the first half, also for requests of the second, because that is all that the catalogue is ranked with.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from lab.streams import Chunk
 from lab.transfer.catalogue import rank_catalogue
 from lab.transfer.task import Target, TransferTask
 from model.backbone.examples import Examples
+from model.backbone.past import past_events
+from model.config import NO_HISTORY, HistorySpec
+from model.encoding.history import PastEvents
 from model.evaluation import auc, grouped_auc, log_loss, sigmoid
 
 USERS = 300
@@ -39,15 +46,39 @@ class TransferRow:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Pairs of user and item, with what a user encoder reads before each of them."""
+
+    examples: Examples
+    past: PastEvents | None
+    """Events of the first half, of source and target; None if the backbone reads no histories."""
+    own: PastEvents | None
+    """The same of the target alone."""
+
+    @staticmethod
+    def of(examples: Examples, both: Examples, own: Examples, spec: HistorySpec) -> Asked:
+        """The examples with the events of `both`, source and target, and of the target's `own`."""
+        if not spec.length:
+            return Asked(examples, None, None)
+        return Asked(examples, past_events(both, spec, examples), past_events(own, spec, examples))
+
+    def in_scene(self, scene: int) -> Asked:
+        """The same pairs, with the scene index replaced by `scene`."""
+        domain = self.examples.domain.copy()
+        domain[:, 0] = scene
+        return replace(self, examples=replace(self.examples, domain=domain))
+
+
+@dataclass(frozen=True)
 class TargetTrial:
     """A target's halves as examples, and the catalogue of its second half's users."""
 
     target: Target
-    train: Examples
-    test: Examples
+    train: Asked
+    test: Asked
     request: NDArray[np.int64]
     """Request of each example of the second half."""
-    catalogue: Examples
+    catalogue: Asked
     """Every item for every ranked user, user after user, in the domain of the user's first request."""
     relevant: NDArray[np.bool_]
     """Mask of the items that a user clicked in the second half, `(u, m)`."""
@@ -55,7 +86,7 @@ class TargetTrial:
     """Mask of the items shown to a user in the first half, by source or target, `(u, m)`."""
 
     @staticmethod
-    def of(task: TransferTask, target: Target, seed: int) -> TargetTrial:
+    def of(task: TransferTask, target: Target, seed: int, history: HistorySpec = NO_HISTORY) -> TargetTrial:
         """Labels to learn from are those that were logged, labels to be measured by what users did."""
         clicked, user, place = _clicks(target)
         ranked = np.unique(user[clicked])
@@ -71,11 +102,10 @@ class TargetTrial:
             mine = np.isin(of, ranked) & np.isin(item, target.items)
             masked[np.searchsorted(ranked, of[mine]), np.searchsorted(target.items, item[mine])] = True
         row, _ = np.nonzero(target.test.shown)
-        test = examples_of(target.test, target.test.clean_click)
-        return TargetTrial(
-            target, examples_of(target.train, target.train.click), test, row,
-            _whole_catalogue(target, ranked), relevant, masked,
-        )  # fmt: skip
+        train, test = examples_of(target.train, target.train.click), examples_of(target.test, target.test.clean_click)
+        both = _in_time_order(examples_of(task.source.pretrain, task.source.pretrain.click), train)
+        asked = [Asked.of(part, both, train, history) for part in (train, test, _whole_catalogue(target, ranked))]
+        return TargetTrial(target, asked[0], asked[1], row, asked[2], relevant, masked)
 
     def row(  # noqa: PLR0917 -- the columns of a row
         self,
@@ -90,7 +120,7 @@ class TargetTrial:
         probable: bool = True,
     ) -> TransferRow:
         """The figures of scores of the second half `(n,)`, and of the catalogue `(u * m,)`."""
-        label, hit, ndcg = self.test.label, np.nan, np.nan
+        label, hit, ndcg = self.test.examples.label, np.nan, np.nan
         if catalogue is not None:
             order = rank_catalogue(catalogue.reshape(self.relevant.shape), self.relevant, self.masked)
             hit, ndcg = (_mean(part) for part in (order.hit, order.ndcg))
@@ -110,11 +140,11 @@ def examples_of(chunk: Chunk, label: NDArray[np.bool_]) -> Examples:
     )  # fmt: skip
 
 
-def in_scene(examples: Examples, scene: int) -> Examples:
-    """The examples with the scene index replaced by `scene`."""
-    domain = examples.domain.copy()
-    domain[:, 0] = scene
-    return replace(examples, domain=domain)
+def _in_time_order(first: Examples, second: Examples) -> Examples:
+    """The examples of both."""
+    order = np.argsort(np.concatenate([first.time, second.time]), kind="stable")
+    columns = ("user", "item", "domain", "label", "time")
+    return Examples(*(np.concatenate([getattr(part, name) for part in (first, second)])[order] for name in columns))
 
 
 def _shown(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

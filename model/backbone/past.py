@@ -10,17 +10,16 @@ from model.config import HistorySpec
 from model.encoding.history import PAD, PastEvents
 
 
-def past_events(examples: Examples, spec: HistorySpec) -> PastEvents:
-    """The earlier events of each example's user, as they would have been served.
+def past_events(examples: Examples, spec: HistorySpec, asked: Examples | None = None) -> PastEvents:
+    """What each user had done before each of the `asked` examples, by default `examples`, as it would have been served.
 
-    A request sees an event only if it is more than `spec.delay_s` later, so it never sees itself or an event whose
-    label was not decided yet.
+    The events are those in `examples`. A request sees an event only if it is more than `spec.delay_s` later, so it
+    never sees itself or an event whose label was not decided yet.
     """
+    asked = examples if asked is None else asked
     known = np.flatnonzero(examples.label > 0) if not spec.skips else np.arange(len(examples))
     known = known[np.lexsort((examples.item[known], examples.time[known], examples.user[known]))]
-    moments, moment = np.unique(
-        np.stack([examples.user.astype(np.float64), examples.time]), axis=1, return_inverse=True
-    )
+    moments, moment = np.unique(np.stack([asked.user.astype(np.float64), asked.time]), axis=1, return_inverse=True)
     user, now = moments[0].astype(np.int64), moments[1]
     first = np.searchsorted(examples.user[known], user, side="left")
     end = _before(examples, known, user, now - spec.delay_s)

@@ -26,6 +26,7 @@ from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import PretrainConfig
 from model.encoding.features import FeatureEncoder
+from model.encoding.history import PastEvents
 from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import QueryFeatures
 
@@ -56,6 +57,7 @@ def fine_tune(
     method: MethodName | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
     queries: Sequence[QueryFeatures] = (),
+    past: PastEvents | None = None,
 ) -> Transferred:
     """A copy of `backbone` with one more scene, fitted to that scene's examples; the levels in `frozen` do not change.
 
@@ -63,9 +65,9 @@ def fine_tune(
     trained, for the new scene alone. All `examples` must have the index after the last declared scene. `click_rate` is
     the pretraining's. As in pretraining, the pass that validates best is kept, possibly the untrained one, and with
     `config.refit` a second training uses all examples. Content vectors are kept, so that live features stay comparable.
-    `backbone` is not changed. Raises ValueError for examples of another scene or encoder, and as `pretrain` does;
-    BackboneRefused for a backbone with conversions or relevance if the examples have none, and for a method that does
-    not fit.
+    `past` is what a user encoder reads before each example, by default the users' earlier `examples`. `backbone` is not
+    changed. Raises ValueError for examples of another scene or encoder, and as `pretrain` does; BackboneRefused for a
+    backbone with conversions or relevance if the examples have none, and for a method that does not fit.
     """
     _ensure_fits(backbone, examples)
     begun = clock.perf_counter()
@@ -74,6 +76,7 @@ def fine_tune(
     )
     data = TrainingData.of(examples, ProfileTable(grown, users, items, queries), backbone.config.history)
     config = _fitting(config, len(data))
+    data = replace(data, past=past or data.past)
     run = _FineTuning(backbone, encoder, grown, data, frozenset(frozen), config, click_rate, method)
     with torch.random.fork_rng(devices=[]):
         fitted = run.trained(validation_cut(examples, config.validation_share), progress)

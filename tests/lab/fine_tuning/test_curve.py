@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan, make_plan
@@ -17,6 +18,7 @@ from lab.fine_tuning.new_scene import EXAMPLES, scene_of
 from lab.fine_tuning.origin import TransferRefused
 from lab.streams import Chunk
 from lab.streams.logged.logs import LoggedStream
+from lab.transfer.scoring import TransferRow
 from model.backbone.levels import LEVELS
 from model.config import BackboneConfig
 from streaming.config import Config
@@ -116,6 +118,24 @@ def test_a_backbone_that_does_not_fit_the_methods_is_refused_by_its_key(
     config = Config.model_validate({"backbone": keys})
     with pytest.raises(TransferRefused, match=rf"backbone\.{next(iter(keys))} is .* for this comparison"):
         run_new_scene(config, ComparisonOptions(tmp_path, seeds=1, quick=True))
+
+
+def test_a_second_call_computes_no_curve_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = CurveRow("newcomers", 0, "frozen", (0.5, math.nan, 0.6), (0.4, 0.5, 0.6), 0.0, 0)
+    monkeypatch.setattr("lab.fine_tuning.comparison.STREAMS", ["newcomers"])
+    monkeypatch.setattr("lab.fine_tuning.comparison.curve", lambda *_: iter([row]))
+    order = ComparisonOptions(tmp_path / "out", seeds=1, quick=True)
+    first = run_new_scene(Config(), order, console=Console(quiet=True))
+    monkeypatch.delattr("lab.fine_tuning.comparison.curve")
+    assert repr(run_new_scene(Config(), order, console=Console(quiet=True))) == repr(first) == repr([row])
+
+
+@pytest.mark.parametrize("row", [CurveRow, TransferRow])
+def test_the_page_names_every_key_of_the_rows(row: type[CurveRow | TransferRow]) -> None:
+    page = Path("docs/evaluation.md").read_text(encoding="utf-8")
+    title = "## A new scene" if row is CurveRow else "## One source, many targets"
+    section = page.partition(f"{title}\n")[2].partition("\n## ")[0]
+    assert [field.name for field in fields(row) if f"`{field.name}`" not in section] == []
 
 
 def test_methods_are_compared_where_the_backbone_supports_them() -> None:

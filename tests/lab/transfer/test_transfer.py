@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from lab.evaluate.options import ComparisonOptions
+from lab.fine_tuning.curve import SEQUENCE_METHODS
 from lab.fine_tuning.origin import TransferRefused
 from lab.intervals import interval
 from lab.streams.sources import NamedStreams, Source, log_source, movielens_source
@@ -20,7 +22,8 @@ from lab.transfer.parts import parts_of
 from lab.transfer.scoring import TargetTrial, TransferRow
 from lab.transfer.tables import markdown
 from lab.transfer.task import TransferTask, open_task
-from model.config import ITEM_ASPECTS, ItemAspect
+from model.config import ITEM_ASPECTS, HistorySpec, ItemAspect, PretrainConfig
+from model.encoding.history import PAD
 from streaming.config import Config
 from tests.lab.fine_tuning.conftest import QUIET, SMALL, shop_log
 
@@ -49,12 +52,17 @@ def opened(
 
 
 @pytest.fixture(scope="module")
-def rows(folder: Path) -> dict[str, TransferRow]:
+def comedies(folder: Path) -> Callable[[], list[TransferRow]]:
+    """Calls the command for one target, always into the same folder."""
     wide = shop_log(folder, "wide", ["home"], 200, 1_600)  # no user has seen everything
     order = ComparisonOptions(folder / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
     config = Config(cache_dir=folder, backbone=SMALL)
-    made = run_transfer(config, order, source="wide", targets=["genre=comedy"], console=QUIET)
-    return {row.method: row for row in made}
+    return lambda: run_transfer(config, order, source="wide", targets=["genre=comedy"], console=QUIET)
+
+
+@pytest.fixture(scope="module")
+def rows(comedies: Callable[[], list[TransferRow]]) -> dict[str, TransferRow]:
+    return {row.method: row for row in comedies()}
 
 
 def test_pretraining_excludes_the_examples_of_every_target(task: TransferTask) -> None:
@@ -77,8 +85,8 @@ def test_training_examples_are_older_than_test_examples(task: TransferTask) -> N
 def test_the_catalogue_is_ranked_without_items_shown_in_source_or_target_training(task: TransferTask) -> None:
     bakers = task.targets[1]
     trial = TargetTrial.of(task, bakers, 0)
-    users = trial.catalogue.user.reshape(trial.relevant.shape)[:, 0]
-    items = trial.catalogue.item.reshape(trial.relevant.shape)
+    users = trial.catalogue.examples.user.reshape(trial.relevant.shape)[:, 0]
+    items = trial.catalogue.examples.item.reshape(trial.relevant.shape)
     assert (items == bakers.items).all()
     for place, user in enumerate(users):
         mine = bakers.test.user == user
@@ -103,7 +111,8 @@ def test_users_and_items_of_different_streams_are_distinct_even_with_equal_ids(s
 def test_every_method_has_a_row_and_freezing_more_levels_trains_fewer_parameters(
     rows: dict[str, TransferRow], folder: Path
 ) -> None:
-    assert tuple(rows) == METHODS
+    methods = [method for method in METHODS if method not in SEQUENCE_METHODS]
+    assert list(rows) == methods
     assert rows[ZERO_SHOT].trained == rows[POPULARITY].trained == 0
     trained = [rows[method].trained for method in FREEZE]
     assert sorted(trained) == trained
@@ -111,8 +120,58 @@ def test_every_method_has_a_row_and_freezing_more_levels_trains_fewer_parameters
     assert all(0 <= row.hit <= 1 for method, row in rows.items() if method != KERNEL_LIVE)
     assert math.isnan(rows[KERNEL_LIVE].hit)
     written = json.loads((folder / "out" / "transfer.json").read_text())
-    assert [row["method"] for row in written] == list(METHODS)
+    assert [row["method"] for row in written] == methods
     assert written[0]["log_loss"] is None
+
+
+def test_a_second_call_pretrains_nothing_and_reports_the_same(
+    rows: dict[str, TransferRow], comedies: Callable[[], list[TransferRow]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("lab.transfer.command.pretrain_on")
+    assert repr(comedies()) == repr(list(rows.values()))
+
+
+@pytest.mark.parametrize("encoder", ["sasrec", "bert4rec"])
+def test_with_a_sequence_encoder_every_method_is_measured_and_peterrec_too(encoder: str, tmp_path: Path) -> None:
+    wide = shop_log(tmp_path, "wide", ["home"], 200, 1_600)
+    order = ComparisonOptions(tmp_path / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
+    backbone = SMALL.changed(user_encoder=encoder, user_objective="clue")
+    config = Config(cache_dir=tmp_path, backbone=backbone, pretrain=PretrainConfig(epochs=1, clue_steps=2))
+    made = run_transfer(config, order, source="wide", targets=["genre=comedy"], console=QUIET)
+    assert tuple(row.method for row in made) == METHODS
+    assert all(math.isfinite(row.request_auc) for row in made)
+
+
+def test_histories_hold_events_of_the_first_half_of_source_and_target(task: TransferTask) -> None:
+    comedy = task.targets[0]
+    trial = TargetTrial.of(task, comedy, 0, HistorySpec(5))
+    for asked in (trial.test, trial.catalogue):
+        assert asked.past is not None and asked.own is not None
+        for past, chunks in ((asked.past, (task.source.pretrain, comedy.train)), (asked.own, (comedy.train,))):
+            for user in np.unique(asked.examples.user):
+                moment = past.moment[np.flatnonzero(asked.examples.user == user)[0]]
+                clicked = [
+                    (time, item)
+                    for chunk in chunks
+                    for time, items, click in zip(chunk.time, chunk.items, chunk.click, strict=True)
+                    for item in items[click]
+                    if user in chunk.user[chunk.time == time]
+                ]
+                newest = [item for _, item in sorted(clicked)[-5:]]
+                assert [item for item in past.item[moment] if item != PAD] == newest
+
+
+def test_a_training_example_has_no_event_of_its_own_time_or_later(task: TransferTask) -> None:
+    trial = TargetTrial.of(task, task.targets[0], 0, HistorySpec(5, delay_s=60.0))
+    assert trial.train.past is not None
+    events = trial.train.past.item != PAD
+    assert (trial.train.past.age[events] > 60).all()
+    assert events.any()
+
+
+def test_without_a_user_encoder_no_histories_are_made(task: TransferTask) -> None:
+    trial = TargetTrial.of(task, task.targets[0], 0)
+    assert trial.test.past is trial.test.own is None
 
 
 def test_the_table_lists_methods_that_differ_from_zero_shot_and_from_scratch(rows: dict[str, TransferRow]) -> None:
@@ -174,8 +233,8 @@ def test_a_target_without_a_stream_name_is_a_part_of_the_source_stream() -> None
 
 
 def test_an_incompatible_backbone_is_refused(tmp_path: Path) -> None:
-    config = Config.model_validate({"backbone": {"user_encoder": "sasrec"}})
-    with pytest.raises(TransferRefused, match=r"backbone\.user_encoder is 'sasrec'"):
+    config = Config.model_validate({"backbone": {"tasks": "ctr_ctcvr"}})
+    with pytest.raises(TransferRefused, match=r"backbone\.tasks is 'ctr_ctcvr'"):
         run_transfer(config, ComparisonOptions(tmp_path), source="movielens-100k", targets=["genres=War"])
 
 
