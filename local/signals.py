@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ _last: int | None = None
 def end_in_order() -> None:
     """From now on an ending signal raises Interrupted in the main thread, so that SIGTERM ends children too.
 
-    A signal that is ignored (nohup, a job in the background of a shell) stays ignored.
+    What is being ended then cannot be interrupted without leaving it half done, so a second signal ends the process at
+    once. A signal that is ignored (nohup, a job in the background of a shell) stays ignored.
     """
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -36,7 +38,7 @@ def end_in_order() -> None:
 def end_at_once() -> None:
     """From now on a signal that raised Interrupted ends the process at once, without a word."""
     for number in ENDING:
-        if signal.getsignal(number) is _interrupt:
+        if signal.getsignal(number) in {_interrupt, _end}:
             signal.signal(number, signal.SIG_DFL)
 
 
@@ -59,7 +61,15 @@ def ending_signal(error: BaseException) -> int | None:
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     global _last  # noqa: PLW0603 - a handler has nothing else to write to, and signals belong to the whole process
     _last = number
+    for other in ENDING:
+        if signal.getsignal(other) is _interrupt:
+            signal.signal(other, _end)
     raise Interrupted(number)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"interrupted again: `driftline` has ended at once\n")
+    os._exit(128 + number)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from lab.evaluate.plan import Plan
 from lab.evaluate.seed_results import SeedResult, measure_seed
 from lab.evaluate.work import close_stream, prepare_stream, run_adapter
 from lab.progress import bars
+from lab.starter import end_with_starter
 from lab.streams.sources import Source
 
 Result = TypeVar("Result")
@@ -113,7 +115,7 @@ def workers(processes: int, cluster: str | None) -> Iterator[None]:
     """joblib's backend: processes on this machine, or the workers of a Dask scheduler."""
     if cluster is None:
         try:
-            with parallel_config("loky", n_jobs=processes):
+            with parallel_config("loky", n_jobs=processes, initializer=end_with_starter, initargs=(os.getpid(),)):
                 yield
         finally:
             # Idle workers would stay for minutes, with all that they hold; killed, they cannot print at their end.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from local.demo.run import Demo, DemoOptions
 
 _STOP_S = 15.0
+_END_IT = "end it: `make stop` or `driftline demo --stop`"
 
 
 def run_demo(
@@ -48,17 +49,21 @@ def run_demo(
     console, out = console or Console(stderr=True), out or Console()
     stream = stream or StreamChoice()
     options = DemoOptions(demo_folder(config), keep, limit, Pace(rate), bootstrap, stream)
+    demo = None
     try:
-        with interruptible(), only_demo(options.folder):
-            demo = Demo(config, options, console)
-            report = demo.run()
+        with interruptible():
+            with only_demo(options.folder):
+                demo = Demo(config, options, console)
+                report = demo.run()
+            out.print(report_table(report))
+            _name_files(out, options.folder)
+            if keep:
+                _print_addresses(out, demo, options)
     except Interrupted as interrupted:
-        console.print(f"[yellow]{interrupted}: everything that the demo started has ended[/]", highlight=False)
+        left = demo is not None and demo.left_running
+        what = f"the demo is left running, {_END_IT}" if left else "everything that the demo started has ended"
+        console.print(f"[yellow]{interrupted}: {what}[/]", highlight=False)
         return interrupted.exit_code
-    out.print(report_table(report))
-    _name_files(out, options.folder)
-    if keep:
-        _print_addresses(out, demo, options)
     return 0 if report.run.backbone_unchanged else 1
 
 
@@ -125,7 +130,7 @@ def _print_addresses(out: Console, demo: Demo, options: DemoOptions) -> None:
     config_file = shlex.quote(str(folder / CONFIG_FILE))
     command = f"  driftline --config {config_file} replay {options.stream.arguments}".rstrip()
     out.print(command, markup=False, highlight=False, soft_wrap=True)
-    out.print("\nEnd it: `make stop` or `driftline demo --stop`", highlight=False)
+    out.print(f"\n{_END_IT.capitalize()}", highlight=False)
 
 
 def _body(example: Request) -> str:

@@ -82,7 +82,8 @@ class Demo:
         self._children = Children(self._watchdog)
         self._broker: LocalBroker | None = None
         self._own_topics = False
-        self._left_running = False
+        self.left_running = False
+        """Whether its processes go on when `run` has returned."""
         self._title = ""
         self.example: Request | None = None
         """A request of the stream to try by hand, once the stream is open."""
@@ -94,7 +95,9 @@ class Demo:
         try:
             stream, run = self._run()
             if self._options.keep:
-                self._leave_running()
+                report = self._report(stream, run)
+                self._leave_running()  # last, because whoever interrupts the report expects that everything ends
+                return report
         finally:
             self._stop()  # no process is left running, whatever happened (docs/decisions/0052)
         return self._report(stream, run)
@@ -258,11 +261,11 @@ class Demo:
         }
         write_state(self.config.run_dir, DemoState(running(processes), addresses))
         self._watchdog.release()
-        self._left_running = True
+        self.left_running = True
 
     def _stop(self) -> None:
         """Ends every process in order: those that use the broker first. A second signal ends them at once."""
-        if self._left_running:
+        if self.left_running:
             return
         with hurried(self._children.kill):
             killed = self._children.stop()

@@ -161,6 +161,32 @@ def test_an_interruption_while_modules_are_imported_ends_in_one_line(number: sig
     assert process.returncode == 128 + number
 
 
+CLEANING_UP = """
+import signal, time
+from local.signals import end_in_order
+end_in_order()
+try:
+    print("working", flush=True)
+    signal.pause()
+finally:
+    print("cleaning up", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_ends_a_clean_up_at_once_in_one_line(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", CLEANING_UP]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in ("working\n", "cleaning up\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(number)
+        assert process.stderr.read() == "interrupted again: `driftline` has ended at once\n"
+    assert process.returncode == 128 + number
+
+
 def test_a_signal_that_the_starter_ignores_stays_ignored() -> None:
     program = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from local.signals import end_in_order; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,13 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 
 from lab.streams import Catalogue
 from lab.streams.logged.movielens import domain_values
 from lab.streams.request import Request
 from local.demo.children import Child, ChildDiedError, Children, NotReadyError, Part
-from local.demo.command import _body
+from local.demo.command import _body, run_demo
 from local.demo.folder import FolderInUseError, make_anew
+from local.demo.run import Demo
 from local.demo.settings import CONFIG_FILE, child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoRunningError, DemoState, only_demo, read_state, running, write_state
 from local.probe import Scraped
@@ -239,6 +242,23 @@ def test_a_signal_during_shutdown_only_speeds_it_up() -> None:
         with hurried(lambda: calls.append(1)):
             signal.raise_signal(signal.SIGINT)
         assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [(True, "the demo is left running"), (False, "everything that the demo started has ended")]
+)
+def test_a_signal_in_the_last_lines_of_a_demo_is_answered_with_what_is_left(
+    left: bool, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(demo: Demo) -> None:
+        demo._watchdog.close()
+        demo.left_running = left
+
+    monkeypatch.setattr(Demo, "run", ran)
+    monkeypatch.setattr("local.report.report_table", lambda _report: signal.raise_signal(signal.SIGTERM))
+    console = Console(record=True, width=200, file=io.StringIO())
+    assert run_demo(Config(run_dir=tmp_path / "run"), keep=left, console=console) == 128 + signal.SIGTERM
+    assert f"SIGTERM: {words}" in console.export_text()
 
 
 def test_metrics_are_summed_and_split_by_a_label() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from joblib import parallel_config
 
@@ -57,6 +60,28 @@ def test_every_task_runs_once_in_another_process_although_a_worker_died_before(t
         results = list(run_tasks(tiny, echoes, tasks(tiny)))
     assert sorted(result[:3] for result in results) == sorted((s.name, seed, name) for s, seed, name in tasks(tiny))
     assert os.getpid() not in {result[3] for result in results}
+
+
+KILLED = """
+import os, time
+from joblib import Parallel, delayed
+from lab.evaluate.pool import workers
+if __name__ == "__main__":
+    with workers(2, None):
+        for pid in Parallel(return_as="generator")(delayed(os.getpid)() for _ in range(8)):
+            print(pid, flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_although_their_starter_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        workers = [psutil.Process(int(starter.stdout.readline())) for _ in range(8)]
+        starter.kill()
+        starter.stdout.close()
+    assert not psutil.wait_procs(set(workers), timeout=60)[1]
 
 
 def test_a_worker_in_another_directory_finds_a_log_with_a_relative_path() -> None:
