@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CLEAN_UP_S = 2.0
+"""Seconds after a signal in which further ones do not cut off what it has begun to end."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,13 +25,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 _last: int | None = None
+_last_at = 0.0
 
 
 def end_in_order() -> None:
     """From now on an ending signal raises Interrupted in the main thread, so that SIGTERM ends children too.
 
-    What is being ended then cannot be interrupted without leaving it half done, so a second signal ends the process at
-    once. A signal that is ignored (nohup, a job in the background of a shell) stays ignored.
+    A second signal lets what is being ended end, unless that takes longer than `CLEAN_UP_S`: then it ends the process
+    at once. A signal that is ignored (nohup, a job in the background of a shell) stays ignored.
     """
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -59,8 +63,8 @@ def ending_signal(error: BaseException) -> int | None:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    global _last  # noqa: PLW0603 - a handler has nothing else to write to, and signals belong to the whole process
-    _last = number
+    global _last, _last_at
+    _last, _last_at = number, time.monotonic()
     for other in ENDING:
         if signal.getsignal(other) is _interrupt:
             signal.signal(other, _end)
@@ -68,6 +72,8 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
+    if time.monotonic() - _last_at < CLEAN_UP_S:
+        return
     os.write(2, b"interrupted again: `driftline` has ended at once\n")
     os._exit(128 + number)
 

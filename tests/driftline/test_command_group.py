@@ -162,29 +162,33 @@ def test_an_interruption_while_modules_are_imported_ends_in_one_line(number: sig
 
 
 CLEANING_UP = """
-import signal, time
-from local.signals import end_in_order
-end_in_order()
+import signal, sys
+from local import signals
+signals.CLEAN_UP_S = float(sys.argv[1])
+signals.end_in_order()
 try:
     print("working", flush=True)
     signal.pause()
-finally:
+except KeyboardInterrupt:
     print("cleaning up", flush=True)
     signal.pause()
+    print("clean", flush=True)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_second_signal_ends_a_clean_up_at_once_in_one_line(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", CLEANING_UP]
+@pytest.mark.parametrize("long", [True, False])
+def test_a_second_signal_cuts_off_only_a_clean_up_that_takes_long(number: signal.Signals, long: bool) -> None:
+    command = [sys.executable, "-c", CLEANING_UP, "0" if long else "3600"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for line in ("working\n", "cleaning up\n"):
             assert process.stdout.readline() == line
             process.send_signal(number)
-        assert process.stderr.read() == "interrupted again: `driftline` has ended at once\n"
-    assert process.returncode == 128 + number
+        assert process.stdout.read() == ("" if long else "clean\n")
+        assert process.stderr.read() == ("interrupted again: `driftline` has ended at once\n" if long else "")
+    assert process.returncode == (128 + number if long else 0)
 
 
 def test_a_signal_that_the_starter_ignores_stays_ignored() -> None:
