@@ -58,6 +58,16 @@ class CacheUnwritable(BrokerError):
         super().__init__(f"cannot write {folder} ({cause}); free some space or choose another folder")
 
 
+class NoRoom(BrokerError):
+    """The disk of the data folder has too little room for a broker."""
+
+    def __init__(self, data_dir: Path, free: int, least: int) -> None:
+        super().__init__(
+            f"{free / 1e6:.1f} MB are free on the disk of {data_dir}; the broker would start and end as soon as it is"
+            f" full. Free {least / 1e6:.0f} MB, or choose another folder with --data"
+        )
+
+
 class AlreadyRunning(BrokerError):
     """A broker already works on this data folder."""
 

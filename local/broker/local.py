@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -22,6 +23,7 @@ from local.broker.errors import (
     AlreadyRunning,
     BrokerError,
     CacheUnwritable,
+    NoRoom,
     NotRunning,
     PortTaken,
     StaleState,
@@ -40,6 +42,8 @@ STOP_WAIT_S = 20.0
 LOG_FILE = "broker.log"
 KEEP_LOG_BYTES = 10 * 1024 * 1024
 FREE_PORT_TRIES = 3
+LEAST_FREE_BYTES = 32 * 1024 * 1024
+"""A broker answers on a disk with no room for a topic, and ends with the first records that do not fit."""
 
 
 class LocalBroker:
@@ -86,13 +90,14 @@ class LocalBroker:
     def start(self) -> str:
         """Starts the broker, waits until it answers, and returns its bootstrap address.
 
-        Raises AlreadyRunning, PortTaken, NoJava, BadHash, FetchFailed, CacheUnwritable or StartFailed; in every case,
-        an interrupt included, no process is left behind.
+        Raises AlreadyRunning, NoRoom, PortTaken, NoJava, BadHash, FetchFailed, CacheUnwritable or StartFailed; in every
+        case, an interrupt included, no process is left behind.
         """
         java = find_java()
         jars = class_path(self.cache_dir, jar_list(), self._console)
         with self._locked():
             self._refuse_second()
+            self._refuse_full()
             log.info("starting Kafka on %s with %s", self.data_dir, java)
             free_ports = Retrying(
                 retry=retry_if_exception_type(PortTaken),
@@ -162,6 +167,11 @@ class LocalBroker:
         )
         self._unwatch(old.pid)
         clear_state(self.data_dir)
+
+    def _refuse_full(self) -> None:
+        free = shutil.disk_usage(self.data_dir).free
+        if free < LEAST_FREE_BYTES:
+            raise NoRoom(self.data_dir, free, LEAST_FREE_BYTES)
 
     def _unwatch(self, pid: int) -> None:
         """Another program may get the number of a process that has ended."""

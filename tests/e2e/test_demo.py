@@ -15,6 +15,7 @@ import pytest
 from local.broker import LocalBroker
 from local.probe import scrape
 from local.watchdog import Watchdog
+from model.gate.quarantine import WAIT_EXAMPLES
 from tests.e2e.running_demo import RunningDemo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -114,6 +115,11 @@ def test_a_short_broker_outage_loses_no_request(demo: Callable[..., RunningDemo]
     report = running.report()
     assert report["impressions_missing"] == 0
     assert report["requests"] == 1000 - report["requests_failed"]
-    assert report["examples"] == report["items_served"]
+    # If the sender of the clicks comes back seconds after the scorer, as on a busy machine, the gate keeps the requests
+    # of the outage from being learned as not clicked; at the end of the stream, some may wait for its judgement.
+    assert report["join_dropped"].keys() <= {"set_aside", "unlearned_click"}
+    set_aside = report["join_dropped"].get("set_aside", 0)
+    waiting = report["items_served"] - report["examples"] - set_aside
+    assert 0 <= waiting <= (WAIT_EXAMPLES if set_aside else 0)
     assert report["backbone_unchanged"] is True
     assert not running.left()

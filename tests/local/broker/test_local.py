@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from local.broker import LocalBroker
 from local.broker.command import app
-from local.broker.errors import AlreadyRunning, BadState, NotRunning, PortTaken, StaleState, StartFailed
+from local.broker.errors import AlreadyRunning, BadState, NoRoom, NotRunning, PortTaken, StaleState, StartFailed
 from local.broker.settings import render
 from local.broker.state import BrokerState, clear_state, read_state, write_state
 from local.watchdog import Watchdog
@@ -97,6 +98,17 @@ def test_a_port_in_use_is_reported_and_no_process_remains(tmp_path: Path, cache_
         with pytest.raises(PortTaken, match=f"port {port} is taken"):
             broker.start()
     assert not broker.running() and read_state(broker.data_dir) is None
+
+
+def test_a_disk_without_room_is_reported_before_the_broker_starts_on_it(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.broker.local.LEAST_FREE_BYTES", 2 * shutil.disk_usage(tmp_path).free)
+    broker = LocalBroker(tmp_path / "broker", cache_dir)
+    with pytest.raises(NoRoom, match=r"MB are free on the disk of \S+/broker; .* or choose another folder with --data"):
+        broker.start()
+    assert not broker.running()
+    assert not broker.log_file.exists()
 
 
 def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path, cache_dir: Path) -> None:
