@@ -171,7 +171,7 @@ try:
     signal.pause()
 except KeyboardInterrupt:
     print("cleaning up", flush=True)
-    signal.pause()
+    sys.stdin.readline()
     print("clean", flush=True)
 """
 
@@ -180,14 +180,15 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("long", [True, False])
 def test_a_second_signal_cuts_off_only_a_clean_up_that_takes_long(number: signal.Signals, long: bool) -> None:
     command = [sys.executable, "-c", CLEANING_UP, "0" if long else "3600"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         for line in ("working\n", "cleaning up\n"):
             assert process.stdout.readline() == line
             process.send_signal(number)
-        assert process.stdout.read() == ("" if long else "clean\n")
-        assert process.stderr.read() == ("interrupted again: `driftline` has ended at once\n" if long else "")
+        out, err = process.communicate(None if long else "go on\n", timeout=60)
+    assert out == ("" if long else "clean\n")
+    assert err == ("interrupted again: `driftline` has ended at once\n" if long else "")
     assert process.returncode == (128 + number if long else 0)
 
 
