@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lab.conversions.trial import FROZEN, METHODS, ConversionTrial, CvrFigures
-from lab.evaluate.cells import difference_cell, interval_cell
+from lab.evaluate.cells import amount, difference_cell, interval_cell
 from lab.evaluate.compare import paired
 from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.intervals import Interval, interval
@@ -72,7 +72,7 @@ def tables(report: CvrReport) -> Iterator[NamedTable]:
         trials = [trial for trial in report.trials if trial.stream == stream]
         clicks, conversions = (sum(getattr(trial, name) for trial in trials) for name in ("clicks", "conversions"))
         title = (
-            f"{stream}: {conversions:,} conversions of {clicks:,} clicks in {len(trials)} seeds "
+            f"{stream}: {conversions:,} conversions of {clicks:,} clicks in {amount(len(trials), 'seed')} "
             f"({sum(trial.lists for trial in trials):,} requests with one), clicks by the kernel"
         )
         yield title, head, [_cells(row) for row in report.rows if row.stream == stream]

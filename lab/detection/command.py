@@ -15,6 +15,7 @@ from lab.detection.rows import DetectorReport, report_of
 from lab.detection.scenarios import Scenario, scenarios
 from lab.detection.tables import grid_table, markdown, missed, page, tables
 from lab.detection.trial import Trial, run_detection_trial
+from lab.evaluate.cells import amount
 from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
@@ -77,7 +78,9 @@ def execute(
     ]
     with workers(processes, None), bars(console) as progress:
         first = progress.add_task("backbones", total=len(pairs), note="pretraining, unless they are there")
-        second = progress.add_task("streams", total=len(tasks), note=f"{len(chosen)} streams, {len(plan.seeds)} seeds")
+        second = progress.add_task(
+            "streams", total=len(tasks), note=f"{amount(len(chosen), 'stream')}, {amount(len(plan.seeds), 'seed')}"
+        )
         for _ in run_tasks(plan, pretrain, pairs):
             progress.advance(first)
         trials = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from lab.detection.episodes import Origin
 from lab.detection.score import Detection
 from lab.replay.record import MonitorOutput
+from model.drift.monitor import ALARMS
 from model.drift.verdict import Verdict, VerdictKind
 from model.gate.scored_examples import Strata
 
@@ -29,8 +29,8 @@ CAUSES = {
 
 
 def detections(outputs: Sequence[MonitorOutput], strata: Strata, judged: Sequence[float]) -> dict[str, list[Detection]]:
-    """Detections by detector: the verdict, each single detector by its input, and the two dummies."""
-    by_detector: dict[str, list[Detection]] = defaultdict(list)
+    """Detections by detector: the verdict, each single detector by its input, heard or not, and the two dummies."""
+    by_detector: dict[str, list[Detection]] = {f"{detector} {_plain(signal)}": [] for detector, signal in ALARMS}
     by_detector[VERDICT] = _verdicts(outputs)
     for item in outputs:
         if not isinstance(item.output, Verdict):

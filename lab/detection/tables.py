@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lab.detection.detections import VERDICT
 from lab.detection.rows import DetectorReport, DetectorRow
+from lab.evaluate.cells import amount
 from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.evaluate.page import STYLE, folded, inlined
 from lab.intervals import Interval
@@ -23,7 +24,7 @@ def tables(report: DetectorReport) -> Iterator[NamedTable]:
         [[goal.name, goal.wanted, goal.found, _MET[goal.met]] for goal in report.goals],
     )
     yield (
-        f"Detectors over all streams, {len(report.seeds)} seeds",
+        f"Detectors over all streams, {amount(len(report.seeds), 'seed')}",
         ["detector", "recalled", "with the right cause", "delay, examples", "false alarms per million", "of them seen"],
         [
             [

@@ -33,3 +33,12 @@ def difference_cell(value: Interval) -> str:
 def interval_cell(value: Interval) -> str:
     """A figure with its interval."""
     return difference_cell(value).lstrip("+")
+
+
+def amount(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> amount(1, "seed"), amount(1_200, "seed")
+    ('1 seed', '1,200 seeds')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.bases.presets import known_base
+from lab.evaluate.cells import amount
 from lab.evaluate.named_tables import print_location, write_report
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
@@ -77,5 +78,6 @@ def warm_up(plan: Plan, console: Console) -> None:
         ensure_learnable(plan.config.backbone, stream)
         texts += [item.text for item in stream.catalogue.items]
         texts += stream.catalogue.queries if plan.config.backbone.query_aspects else ()
-    console.print(f"{len(plan.sources)} streams, {len(plan.adapters)} adapters, {len(plan.seeds)} seeds")
+    counted = {"stream": plan.sources, "adapter": plan.adapters, "seed": plan.seeds}
+    console.print(", ".join(amount(len(part), noun) for noun, part in counted.items()))
     text_vectors(plan, texts)

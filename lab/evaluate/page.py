@@ -6,6 +6,7 @@ import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
 
+from lab.evaluate.cells import amount
 from lab.evaluate.plan import ALL_ADAPTERS
 from lab.evaluate.report import EvaluationReport
 from lab.evaluate.tables import tables
@@ -21,10 +22,11 @@ img{max-width:100%}h2{margin-top:2em}summary{cursor:pointer;font-weight:600}
 
 def page(report: EvaluationReport, pictures: dict[str, bytes]) -> str:
     """The page's source; it loads nothing from elsewhere, and does without a picture that is not in `pictures`."""
+    seeds = amount(len(report.plan["seeds"]), "seed")
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Driftline: evaluation</title>",
         f"<style>{STYLE}</style><h1>What adapting gains, and what it costs</h1>",
-        f"<p>Commit {html.escape(report.commit or 'unknown')}, {len(report.plan['seeds'])} seeds. Every example was "
+        f"<p>Commit {html.escape(report.commit or 'unknown')}, {seeds}. Every example was "
         "scored before anything learned from it. The frozen model is never trained again; all others keep learning "
         "from the same labels, each at its own tuned learning rate. The first figures are those of a ranker: AUC "
         "within requests and NDCG, over the requests that hold both labels.</p>",

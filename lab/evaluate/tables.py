@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from lab.evaluate.bootstrap import FIGURES
-from lab.evaluate.cells import difference_cell, interval_cell, number, signed
+from lab.evaluate.cells import amount, difference_cell, interval_cell, number, signed
 from lab.evaluate.compare import FROZEN
 from lab.evaluate.conversions import conversion_table
 from lab.evaluate.goals import NOT_RUN, Goal, goals
@@ -34,7 +34,7 @@ def markdown(report: EvaluationReport) -> str:
     """All tables as a Markdown page."""
     seeds = len(report.plan["seeds"])
     about = (
-        f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
+        f"Commit `{report.commit or 'unknown'}`, {amount(seeds, 'seed')}, settings `{report.plan['key']}`. "
         "Prequential (test, then train): every example is scored before any adapter learns from it. "
         "The first figures are those of a ranker: AUC within requests (weighted by the request's items) and NDCG, over "
         "the requests that hold both labels. All against what users really did; *in windows*: the mean over 20 "
@@ -206,6 +206,16 @@ def _around(stream: StreamReport) -> tuple[list[str], Cells]:
 
 
 def _domains(stream: StreamReport) -> tuple[list[str], Cells]:
-    names = sorted({name for row in stream.rows for name in row.domains})
+    names = sorted({name for row in stream.rows for name in row.domains}, key=domain_order)
     body = [[row.adapter, *(number(row.domains.get(name, math.nan)) for name in names)] for row in stream.rows]
     return ["adapter", *names], body
+
+
+def domain_order(name: str) -> tuple[str, int]:
+    """Sort key of a key of `Measures.domains`: the first 500 examples of a value come before its first 2 000.
+
+    >>> sorted(["scene=a, first 2000", "scene=b", "scene=a, first 500", "scene=a"], key=domain_order)
+    ['scene=a', 'scene=a, first 500', 'scene=a, first 2000', 'scene=b']
+    """
+    value, _, count = name.partition(", first ")
+    return value, int(count or 0)

@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
-from lab.evaluate.cells import interval_cell
+from lab.evaluate.cells import amount, interval_cell
 from lab.evaluate.named_tables import NamedTable, markdown_page, print_location, show_tables, write_report
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
@@ -89,7 +89,7 @@ def tables(rows: Sequence[CurveRow]) -> Iterator[NamedTable]:
         of = [row for row in rows if row.stream == stream]
         methods = dict.fromkeys(row.method for row in of)
         body = [_cells([row for row in of if row.method == method]) for method in methods]
-        yield f"{stream}, {len({row.seed for row in of})} seeds", [*head, "CPU s", "trained"], body
+        yield f"{stream}, {amount(len({row.seed for row in of}), 'seed')}", [*head, "CPU s", "trained"], body
 
 
 def _cells(rows: Sequence[CurveRow]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.evaluate.cells import difference_cell, interval_cell
+from lab.evaluate.cells import amount, difference_cell, interval_cell
 from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.slices import FIGURES, SLICES, slice_figures, slice_sizes
 from lab.intervals import Interval
@@ -124,7 +124,7 @@ def _cells(row: TextModelRow, figure: str, held: Sequence[str]) -> list[str]:
 def markdown(report: TextModelReport) -> str:
     """The tables as a page."""
     about = (
-        f"{len(report.seeds)} seeds; ± is a 95 % interval over them (Student's t). The first row of a table is the "
+        f"{amount(len(report.seeds), 'seed')}; ± is a 95 % interval over them (Student's t). The first row is the "
         "frozen backbone with items known by id alone, the others stand above or below it, paired by seed. Slices: how "
         "often pretraining saw the item, and whether it saw the user; in brackets the examples of the live half. With "
         "`:tuned-N` the N top layers of the encoder were trained with the backbone; after that a new backbone was "

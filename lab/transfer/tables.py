@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lab.evaluate.cells import interval_cell
+from lab.evaluate.cells import amount, interval_cell
 from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.intervals import interval
 from lab.transfer.methods import METHODS, SCRATCH, ZERO_SHOT
@@ -17,10 +17,8 @@ FIGURES = {
 
 def markdown(rows: Sequence[TransferRow]) -> str:
     """A table per target, then the differences that exceed their intervals."""
-    seeds = len({row.seed for row in rows})
-    about = (
-        f"{seeds} seeds; ± is a 95 % interval over them. Every method begins with the source's model, or without one."
-    )
+    seeds = amount(len({row.seed for row in rows}), "seed")
+    about = f"{seeds}; ± is a 95 % interval over them. Every method begins with the source's model, or without one."
     targets = dict.fromkeys(row.target for row in rows)
     notes = [
         f"{target}, {line}" for target in targets for line in _sentences([row for row in rows if row.target == target])

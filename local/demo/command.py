@@ -13,7 +13,7 @@ from rich.console import Console
 from lab.streams.choice import StreamChoice
 from lab.streams.pacing import Pace
 from local.demo.settings import CONFIG_FILE
-from local.demo.state import STATE_FILE, DemoState, only_demo, read_state
+from local.demo.state import DEFAULT_FOLDER, STATE_FILE, DemoState, ending, only_demo, read_state
 from local.signals import Interrupted, interruptible
 from model.encoding.domain import FACETS, UNKNOWN
 from streaming.config import Config
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from local.demo.run import Demo, DemoOptions
 
 _STOP_S = 15.0
-_END_IT = "end it: `make stop` or `driftline demo --stop`"
 
 
 def run_demo(
@@ -61,7 +60,11 @@ def run_demo(
                 _print_addresses(out, demo, options)
     except Interrupted as interrupted:
         left = demo is not None and demo.left_running
-        what = f"the demo is left running, {_END_IT}" if left else "everything that the demo started has ended"
+        what = (
+            f"the demo is left running, end it: {ending(options.folder)}"
+            if left
+            else "everything that the demo started has ended"
+        )
         console.print(f"[yellow]{interrupted}: {what}[/]", highlight=False)
         return interrupted.exit_code
     return 0 if report.run.backbone_unchanged else 1
@@ -85,8 +88,6 @@ def stop_demo(config: Config, *, console: Console | None = None) -> int:
 
 def demo_folder(config: Config) -> Path:
     """`runs/demo`, unless the configuration names another folder than the default."""
-    from local.demo.run import DEFAULT_FOLDER
-
     return DEFAULT_FOLDER if config.run_dir == Config.model_fields["run_dir"].default else config.run_dir
 
 
@@ -130,7 +131,7 @@ def _print_addresses(out: Console, demo: Demo, options: DemoOptions) -> None:
     config_file = shlex.quote(str(folder / CONFIG_FILE))
     command = f"  driftline --config {config_file} replay {options.stream.arguments}".rstrip()
     out.print(command, markup=False, highlight=False, soft_wrap=True)
-    out.print(f"\n{_END_IT.capitalize()}", highlight=False)
+    out.print(f"\nEnd it: {ending(folder)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _body(example: Request) -> str:

@@ -27,7 +27,7 @@ from local.demo.collect import backbone_fingerprint, collect, kernel_uses, used
 from local.demo.drain import LearningProgress, wait_until_learned
 from local.demo.folder import make_anew
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
-from local.demo.state import DemoState, running, write_state
+from local.demo.state import DEFAULT_FOLDER, DemoState, running, write_state
 from local.replay.announce import ReplayPlan, make_replay_plan
 from local.replay.result import ReplayResult
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
@@ -41,7 +41,6 @@ from streaming.topics import ensure_topics, topics
 
 log = logging.getLogger(__name__)
 
-DEFAULT_FOLDER = Path("runs/demo")
 PLOT_FILE = "log_loss.png"
 REPORT_FILE = "report.json"
 _READY_S = 180.0

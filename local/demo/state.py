@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 
 from model.whole_files import write_whole
 
+DEFAULT_FOLDER = Path("runs/demo")
 STATE_FILE = "state.json"
 
 
@@ -73,6 +75,13 @@ def read_state(run_dir: Path) -> DemoState | None:
         return None
 
 
+def ending(run_dir: Path) -> str:
+    """The commands that end the demo left running in `run_dir`."""
+    if run_dir == DEFAULT_FOLDER:
+        return "`make stop` or `driftline demo --stop`"
+    return f"`driftline --run-dir {shlex.quote(str(run_dir))} demo --stop`"
+
+
 @contextmanager
 def only_demo(run_dir: Path) -> Iterator[None]:
     """Allows one demo at a time on a folder. Raises DemoRunningError if one plays or was left running."""
@@ -98,5 +107,5 @@ def _refuse_left_running(run_dir: Path) -> None:
     alive = state.alive() if state is not None else {}
     if alive:
         raise DemoRunningError(
-            f"a demo was left running in {run_dir} ({', '.join(alive)}): end it with `driftline demo --stop`"
+            f"a demo was left running in {run_dir} ({', '.join(alive)}): end it with {ending(run_dir)}"
         )

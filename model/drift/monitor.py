@@ -30,7 +30,7 @@ from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
 from model.drift.reference import Reference, monitored_inputs
 from model.drift.signs import NAN, LabelHealth, Signals
-from model.drift.singles import Singles
+from model.drift.singles import SINGLES, Singles
 from model.drift.verdict import Alarm, Verdict
 from model.drift.verdicts import Verdicts
 from model.drift.windows import Decaying
@@ -270,6 +270,12 @@ _CROSSING = (
         for distance, far in zip(DISTANCES, _DISTANT, strict=True)
     ),
 )
+ALARMS: tuple[tuple[str, str], ...] = (
+    *((detector, signal) for detector, signal, _ in _CROSSING),
+    *(("change", signal) for signal in ("taste", "labels", "gap")),
+    *SINGLES,
+)
+"""Detector and signal of every alarm that a monitor may give."""
 """Measures with an alarm of their own: detector, signal, threshold."""
 _OF_INPUTS = 1 + len(LABEL_ALARMS)
 _DOMAIN = 1 + len(MONITORED_INPUTS)

@@ -118,6 +118,10 @@ def _detectors(stratum: int, signal: str) -> tuple[str, ...]:
     return ("adwin", "page_hinkley", *(("kswin",) if stratum == 0 and signal == "log_loss" else ()))
 
 
+SINGLES = tuple(dict.fromkeys((name, signal) for n in (0, 1) for signal in SIGNALS for name in _detectors(n, signal)))
+"""Every detector with each signal that it takes in some stratum."""
+
+
 def _threshold(channel: _Channel) -> float:
     if channel.detector == "adwin":
         return _ADWIN_DELTA

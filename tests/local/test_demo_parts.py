@@ -21,11 +21,11 @@ from lab.streams import Catalogue
 from lab.streams.logged.movielens import domain_values
 from lab.streams.request import Request
 from local.demo.children import Child, ChildDiedError, Children, NotReadyError, Part
-from local.demo.command import _body, run_demo
+from local.demo.command import _body, demo_folder, run_demo
 from local.demo.folder import FolderInUseError, make_anew
 from local.demo.run import Demo
 from local.demo.settings import CONFIG_FILE, child_environment, demo_config, free_ports, write_config
-from local.demo.state import DemoRunningError, DemoState, only_demo, read_state, running, write_state
+from local.demo.state import DemoRunningError, DemoState, ending, only_demo, read_state, running, write_state
 from local.probe import Scraped
 from local.signals import Interrupted, hurried, interruptible
 from local.watchdog import Watchdog
@@ -139,12 +139,18 @@ def test_a_demo_that_was_left_running_is_refused_until_its_processes_end(
 ) -> None:
     process = sleeper()
     write_state(tmp_path, DemoState(running({"serve": process.pid}), {}))
-    with pytest.raises(DemoRunningError, match="--stop"), only_demo(tmp_path):
+    with pytest.raises(DemoRunningError, match=f"--run-dir {tmp_path} demo --stop"), only_demo(tmp_path):
         pytest.fail("it runs")
     process.kill()
     process.wait()
     with only_demo(tmp_path):
         pass
+
+
+def test_the_ending_of_a_demo_names_the_folder_it_was_started_in() -> None:
+    assert ending(demo_folder(Config())) == "`make stop` or `driftline demo --stop`"
+    elsewhere = demo_folder(Config(run_dir=Path("my runs/one")))
+    assert ending(elsewhere) == "`driftline --run-dir 'my runs/one' demo --stop`"
 
 
 def test_a_reused_pid_is_not_taken_for_the_demo(tmp_path: Path) -> None:

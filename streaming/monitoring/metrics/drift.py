@@ -52,7 +52,7 @@ DOMAIN_EXPECTED_ERROR = Gauge(
 )
 INPUT_DISTANCE = Gauge(
     "driftline_input_distance",
-    "Distance of recent inputs from the reference; `what` is a score, a feature or a projection; by distance: psi, "
+    "Distance of recent inputs from the reference; `what` is one of `drift.inputs`; by distance: psi, "
     "jensen_shannon, ks.",
     ["group", "stratum", "what", "distance"],
 )

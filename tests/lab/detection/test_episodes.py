@@ -128,7 +128,8 @@ def test_a_verdict_announces_a_cause_once_and_alarms_each_time() -> None:
         return MonitorOutput(time, Verdict("group", kind, time))
 
     def alarm(time: float, signal: str) -> MonitorOutput:
-        return MonitorOutput(time, Alarm("psi", signal, "group", time, 1.0, 0.5))
+        detector = "page_hinkley" if signal == "residual" else "psi"
+        return MonitorOutput(time, Alarm(detector, signal, "group", time, 1.0, 0.5))
 
     strata = Strata({"scene": ["home"]})
     outputs = [
@@ -138,7 +139,15 @@ def test_a_verdict_announces_a_cause_once_and_alarms_each_time() -> None:
     heard = detections(outputs, strata, [1.0, 2.0])
     assert [(one.time, one.cause) for one in heard[VERDICT]] == [(2, Origin.DRIFT), (5, None)]
     assert [one.cause for one in heard["psi projection"]] == [Origin.INPUTS, Origin.INPUTS]
-    assert [one.cause for one in heard["psi residual"]] == [Origin.DRIFT]
+    assert [one.cause for one in heard["page_hinkley residual"]] == [Origin.DRIFT]
     assert len(heard[ALWAYS]) == 4 and heard[NEVER] == []
     drawn = bands([(one.time, one.output) for one in outputs if isinstance(one.output, Verdict)], 9.0)
     assert drawn[0] == Band("group", VerdictKind.STABLE, 1, 2) and drawn[-1] == Band("group", VerdictKind.STABLE, 5, 9)
+
+
+def test_a_detector_that_announced_nothing_is_listed_beside_the_others() -> None:
+    heard = detections([], Strata({"scene": ["home"]}), [1.0])
+    silent = {name for name, found in heard.items() if not found}
+    assert {"adwin log_loss", "adwin residual", "kswin log_loss", "page_hinkley residual", "ks norm"} < silent
+    assert {"psi projection", "threshold late_share", "change gap", VERDICT, NEVER} < silent
+    assert not any(name[-1].isdigit() for name in heard), "projections count together"
