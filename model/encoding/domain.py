@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,9 +13,11 @@ FACETS = ("scene", "region", "period")
 UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """Where, for whom and when a request was made. A value nobody declared is treated as ``unknown``."""
+class Domain(msgspec.Struct, frozen=True, gc=False):
+    """Where, for whom and when a request was made. A value nobody declared is treated as ``unknown``.
+
+    Every request carries one, so it is of the type that is decoded fastest.
+    """
 
     scene: str = UNKNOWN
     region: str = UNKNOWN

@@ -31,8 +31,10 @@ _DTYPES: Mapping[Payload, str] = MappingProxyType(
 )
 
 
-class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
+class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True, gc=False):
     """What was served, with everything that training needs. Features are not read again, so training and serving agree.
+
+    Many of them are open at a time, and none is part of a cycle, so the garbage collector need not examine them.
 
     Arrays are the raw bytes of C-ordered little-endian NumPy arrays over the `n` items; `of` writes them and `array`
     reads them.
@@ -61,6 +63,12 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
     """Logit of the frozen arm, float32, `(n,)`."""
     live_logit: bytes
     """Logit of the live arm, float32, `(n,)`."""
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all arrays; spelled out, because every impression is measured when it is opened."""
+        vectors = len(self.x) + len(self.live) + len(self.content) + len(self.values)
+        return vectors + len(self.frozen_logit) + len(self.live_logit)
 
     @classmethod
     def of(
@@ -133,7 +141,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
         return flat if name.endswith("logit") else flat.reshape(sum(len(record.items) for record in records), -1)
 
 
-class ConvertingImpression(ServedImpression, frozen=True, tag="c", array_like=True):
+class ConvertingImpression(ServedImpression, frozen=True, tag="c", array_like=True, gc=False):
     """An impression by a backbone with conversions, with the additional fields that the conversion task learns from."""
 
     cvr_live: bytes
@@ -143,8 +151,14 @@ class ConvertingImpression(ServedImpression, frozen=True, tag="c", array_like=Tr
     cvr_live_logit: bytes
     """Logit of a conversion given a click by the live arm, float32, `(n,)`."""
 
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all arrays."""
+        of_conversions = len(self.cvr_live) + len(self.cvr_frozen_logit) + len(self.cvr_live_logit)
+        return super().payload_bytes + of_conversions
 
-class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True):
+
+class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True, gc=False):
     """Feedback that ingest has routed to the join."""
 
     request_id: str

@@ -36,14 +36,12 @@ class Recovery:
 
     def feed(self, offset: int, value: bytes | None, appended: float) -> None:
         """Takes the record at `offset` if the snapshot refers to it; nothing is learned from it."""
-        if offset not in self._pending and offset not in self._open:
+        if offset not in self._open and offset not in self._pending:
             return
         # It passed the checks when it came first, and they are most of the work (0146).
         record = self._parts.reader.read(offset, value, known=True)
-        if isinstance(record, ServedImpression):
-            self._take(offset, record, appended)
-
-    def _take(self, offset: int, record: ServedImpression, appended: float) -> None:
+        if not isinstance(record, ServedImpression):
+            return
         if offset in self._pending:
             self._pending[offset] = as_of_append(record, appended)
         if offset in self._open:

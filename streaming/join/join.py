@@ -139,7 +139,7 @@ class Join:
     def state(self) -> JoinState:
         """The state for `restore`, taken right after a cut of `closed`. Open impressions are stored by offset."""
         opened = self.open.in_order()
-        labelled = [RequestRef.of(e.offset, *e.labels) for e in opened if e.labels is not None]
+        labelled = [entry.reference for entry in opened if entry.clicks or entry.conversions]
         open_from, bits = JoinState.pack_open([entry.offset for entry in opened])
         waiting, closed = self.unmatched.state(), self.closed.state
         return JoinState(
@@ -158,7 +158,7 @@ class Join:
         """Opens an impression that was open in the state, with the labels that it had."""
         entry = self.open.add(offset, as_of_append(record, appended), appended)
         if entry is not None and labels is not None:
-            entry.labels = np.stack(labels.labels(len(record.items)))
+            entry.clicks, entry.conversions = labels.clicks, labels.conversions
 
     # --- impressions ---
 
@@ -210,14 +210,10 @@ class Join:
         if record.item_id not in items:
             self.dropped["unshown_item"] += 1
         elif self._believed(record, entry.impression.time):
-            if entry.labels is None:
-                entry.labels = np.zeros((2, len(items)), dtype=np.bool_)
-            at = (0 if record.kind == "click" else 1, items.index(record.item_id))
-            if entry.labels[at]:
-                self.dropped["duplicate"] += 1
-            else:
-                entry.labels[at] = True
+            if entry.label(record.kind, items.index(record.item_id)):
                 self.delays.add(record.kind, record.time - entry.impression.time)
+            else:
+                self.dropped["duplicate"] += 1
 
     def _believed(self, record: ServedFeedback, shown_at: float) -> bool:
         """Whether feedback came soon enough after its impression. Feedback stamped before it counts as immediate."""
@@ -255,8 +251,6 @@ class Join:
 
     def _labelled(self, entry: OpenRequest) -> LabelledRequest:
         self.open.close(entry)
-        n = len(entry.impression.items)
-        clicks, conversions = np.zeros((2, n), dtype=np.bool_) if entry.labels is None else entry.labels
-        request = LabelledRequest(entry.offset, entry.impression, clicks, conversions)
-        self.closed.add(entry.impression.request_id, request.reference, entry.impression.time)
-        return request
+        impression, reference = entry.impression, entry.reference
+        self.closed.add(impression.request_id, reference, impression.time)
+        return LabelledRequest(entry.offset, impression, *reference.labels(len(impression.items)))

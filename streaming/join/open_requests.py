@@ -5,14 +5,13 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from operator import attrgetter
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
 from streaming.config import JoinConfig
-from streaming.events import CONVERSION_PAYLOADS, PAYLOADS, ConvertingImpression, ServedImpression
+from streaming.events import FeedbackKind, ServedImpression
+from streaming.kernel_log.join_state import RequestRef
+from streaming.kernel_log.label_bits import is_set, none_of, with_set
 
 _LONGEST_OUTAGE_S = 86_400.0
 """Seconds. An impression held back for longer comes from an old log that is replayed with its clicks, not an outage."""
@@ -20,12 +19,10 @@ LONGEST_RETURN_S = 5.0
 """Seconds by which one sender may reconnect to a returned broker later than another: a few connection attempts."""
 _REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
 """Memory of an open request and of one item of it, besides ids and payload, measured (docs/decisions/0092)."""
-_PAYLOADS_OF = (attrgetter(*PAYLOADS), attrgetter(*PAYLOADS, *CONVERSION_PAYLOADS))
 
 
-@dataclass(slots=True)
-class OpenRequest:
-    """An impression that waits for feedback."""
+class OpenRequest(msgspec.Struct, gc=False):
+    """An impression that waits for feedback. It is part of no cycle, so the garbage collector need not examine it."""
 
     offset: int
     """Offset of the impression's record."""
@@ -36,9 +33,30 @@ class OpenRequest:
     """Append time up to which feedback must have been read before it may close, seconds."""
     patience: float
     """Append time at which it is dropped if its feedback has not been read by then, seconds."""
-    bytes: int
-    labels: NDArray[np.bool_] | None = None
-    """Clicks and conversions, `(2, n)`; None before the first feedback."""
+    size: int
+    """Estimated memory, bytes."""
+    clicks: bytes = b""
+    """Packed bits, one per item (`streaming.kernel_log.label_bits`); empty before the first click."""
+    conversions: bytes = b""
+    """Packed bits, one per item; empty before the first conversion."""
+
+    def label(self, kind: FeedbackKind, index: int) -> bool:
+        """Sets the label of the item at `index`; False if it is set already."""
+        before = self.clicks if kind == "click" else self.conversions
+        if is_set(before, index):
+            return False
+        after = with_set(before or none_of(len(self.impression.items)), index)
+        if kind == "click":
+            self.clicks = after
+        else:
+            self.conversions = after
+        return True
+
+    @property
+    def reference(self) -> RequestRef:
+        """The request with its present labels as a snapshot refers to it."""
+        none = none_of(len(self.impression.items))
+        return RequestRef(self.offset, self.clicks or none, self.conversions or none)
 
 
 class OpenRequests:
@@ -70,7 +88,7 @@ class OpenRequests:
         patience = max(feedback_by, appended) + self._config.progress_timeout_s
         request = OpenRequest(offset, record, close_at, feedback_by, patience, size)
         self._requests[record.request_id] = request
-        self.bytes += request.bytes
+        self.bytes += request.size
         heapq.heappush(self._closing, (close_at, offset, record.request_id))
         return request
 
@@ -79,7 +97,9 @@ class OpenRequests:
 
         A broker outage holds back all senders, and each reconnects at its own time (0090).
         """
-        held = max(appended - time, 0.0)
+        held = appended - time
+        if held <= 0:
+            return appended + self._config.window_s
         if held > _LONGEST_OUTAGE_S:
             return time + self._config.window_s
         return appended + self._config.window_s + min(held, LONGEST_RETURN_S)
@@ -88,7 +108,7 @@ class OpenRequests:
         """Drops the oldest requests until the rest fits."""
         while self.bytes > self._config.max_bytes:
             _, request = self._requests.popitem(last=False)
-            self.bytes -= request.bytes
+            self.bytes -= request.size
             yield request
         if len(self._closing) > 2 * len(self._requests) + 1_000:  # evicted requests are still in this heap
             self._closing = [
@@ -111,7 +131,7 @@ class OpenRequests:
         """Removes the request that `next_to_close` returned."""
         heapq.heappop(self._closing)
         del self._requests[request.impression.request_id]
-        self.bytes -= request.bytes
+        self.bytes -= request.size
 
     def clear(self) -> list[OpenRequest]:
         """Removes all requests and returns them in the order of the log."""
@@ -129,6 +149,5 @@ class OpenRequests:
 def _bytes(record: ServedImpression) -> int:
     """Memory of an open request, estimated."""
     items = record.items
-    payload = sum(map(len, _PAYLOADS_OF[isinstance(record, ConvertingImpression)](record)))
     words = len(record.request_id) + len(record.user_id) + len("".join(items))
-    return _REQUEST_BYTES + _ITEM_BYTES * len(items) + words + payload
+    return _REQUEST_BYTES + _ITEM_BYTES * len(items) + words + record.payload_bytes

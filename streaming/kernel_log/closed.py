@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming.kernel_log.label_bits import is_set, unpack, with_set
 from streaming.kernel_log.rows import StateRecord
 
 log = logging.getLogger(__name__)
@@ -41,37 +42,23 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
 
     def clicked(self, index: int) -> bool:
         """Whether the item at `index` is marked as clicked."""
-        return _has(self.clicks, index)
+        return is_set(self.clicks, index)
 
     def click(self, index: int) -> None:
         """Marks the item at `index` as clicked."""
-        self.clicks = _with(self.clicks, index)
+        self.clicks = with_set(self.clicks, index)
 
     def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Present clicks and conversions of its `n` items, both `(n,)`."""
-        return _unpacked(self.clicks, n), _unpacked(self.conversions or bytes(len(self.clicks)), n)
+        return unpack(self.clicks, n), unpack(self.conversions, n)
 
     def converted(self, index: int) -> bool:
         """Whether the item at `index` is marked as converted."""
-        return bool(self.conversions) and _has(self.conversions, index)
+        return is_set(self.conversions, index)
 
     def convert(self, index: int) -> None:
         """Marks the item at `index` as converted."""
-        self.conversions = _with(self.conversions or bytes(len(self.clicks)), index)
-
-
-def _has(bits: bytes, index: int) -> bool:
-    return bool(bits[index >> 3] & (128 >> (index & 7)))
-
-
-def _unpacked(bits: bytes, n: int) -> NDArray[np.bool_]:
-    return np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=n).astype(np.bool_)
-
-
-def _with(bits: bytes, index: int) -> bytes:
-    marked = np.frombuffer(bits, dtype=np.uint8).copy()
-    marked[index >> 3] |= 128 >> (index & 7)
-    return marked.tobytes()
+        self.conversions = with_set(self.conversions or bytes(len(self.clicks)), index)
 
 
 class ClosedSegment(msgspec.Struct, frozen=True, array_like=True):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streaming.events import FeedbackKind
 from streaming.kernel_log.closed import ClosedRequest
+from streaming.kernel_log.label_bits import pack, unpack
 
 _NEVER = float("-inf")
 
@@ -26,15 +27,11 @@ class RequestRef(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, offset: int, clicks: NDArray[np.bool_], conversions: NDArray[np.bool_]) -> RequestRef:
         """The reference of a request with these labels, both `(n,)`."""
-        return cls(offset, np.packbits(clicks).tobytes(), np.packbits(conversions).tobytes())
+        return cls(offset, pack(clicks), pack(conversions))
 
     def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Clicks and conversions of the request's `n` items, both `(n,)`."""
-        clicks, conversions = (
-            np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=n).astype(np.bool_)
-            for bits in (self.clicks, self.conversions)
-        )
-        return clicks, conversions
+        return unpack(self.clicks, n), unpack(self.conversions, n)
 
 
 class WaitingBatch(msgspec.Struct, frozen=True, array_like=True):

@@ -9,8 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.encoding.domain import Domain
 from model.encoding.spelling import FieldValue
-from streaming.events import ItemEvent, UserEvent, decode_event, decode_traffic, encode_event
+from streaming.events import (
+    CONVERSION_PAYLOADS,
+    PAYLOADS,
+    ConvertingImpression,
+    ItemEvent,
+    Payload,
+    ServedImpression,
+    UserEvent,
+    decode_event,
+    decode_traffic,
+    encode_event,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +60,14 @@ def test_invalid_internal_events_are_refused_by_one_error(data: bytes) -> None:
 def test_no_bytes_raise_another_error(data: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError):
         decode_traffic(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [(ServedImpression, PAYLOADS), (ConvertingImpression, (*PAYLOADS, *CONVERSION_PAYLOADS))]
+)
+def test_an_impression_is_measured_with_all_its_arrays(
+    kind: type[ServedImpression], names: tuple[Payload, ...]
+) -> None:
+    arrays = [bytes(2**place) for place in range(len(names))]
+    shown = kind("r", 0.0, "u", Domain(), ["i"], "f", 0, "live", *arrays)
+    assert shown.payload_bytes == sum(len(getattr(shown, name)) for name in names) == 2 ** len(names) - 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 
 from features.profiles import ItemProfile, UserProfile
 from lab.streams import Request, Stream, StreamError, requests
