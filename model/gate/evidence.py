@@ -48,11 +48,14 @@ class HarmEvidence:
             self._multiply(stake[begin : begin + _AT_ONCE], inside[:, begin : begin + _AT_ONCE])
 
     def _multiply(self, stake: Doubles, inside: NDArray[np.bool_]) -> None:
-        factor = np.where(inside[:, :, None, None], 1.0 + stake[None, :, :, None] * BETS, 1.0)
+        # Newest request first, and requests along the last axis, along which numpy multiplies fastest.
+        within = inside[:, None, ::-1].astype(np.float64)
+        gains = np.ascontiguousarray((stake[::-1, :, None] * BETS).reshape(len(stake), -1).T)
         # For a bet begun at each request: its factor times all later ones, which is its value at the end.
-        later = np.cumprod(factor[:, ::-1], axis=1)[:, ::-1]
-        begun = (later * inside[:, :, None, None]).sum(axis=1)
-        self._value = np.minimum(self._value * later[:, 0] + begun, _MOST)
+        later = np.multiply.accumulate(1.0 + gains * within, axis=2)
+        begun, whole = (later * within).sum(axis=2), later[:, :, -1]
+        value = self._value.reshape(whole.shape) * whole + begun
+        self._value = np.minimum(value, _MOST).reshape(self._value.shape)
 
     @property
     def value(self) -> Doubles:

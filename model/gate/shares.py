@@ -7,7 +7,6 @@ are stored, so memory is bounded: a dropped key had less than one `KEYS`-th of t
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -64,8 +63,7 @@ class DecayedMass:
             stored[key] = stored.get(key, 0.0) + added
             self._whole += added
         if len(stored) > 2 * KEYS:
-            kept = heapq.nlargest(KEYS, stored.items(), key=lambda pair: (pair[1], pair[0]))
-            self._stored = dict(sorted(kept))
+            self._stored = _heaviest(stored)
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
@@ -75,6 +73,14 @@ class DecayedMass:
         """The inverse of `state`."""
         self._unit, self._whole = float(state["unit"]), float(state["whole"])
         self._stored = {int(key): float(stored) for key, stored in state["stored"]}
+
+
+def _heaviest(stored: Mapping[int, float]) -> dict[int, float]:
+    """The `KEYS` heaviest keys in ascending order; of equally heavy ones the larger keys."""
+    keys, mass = np.array(list(stored), dtype=np.uint64), np.array(list(stored.values()))
+    kept = np.lexsort((keys, mass))[-KEYS:]
+    kept = kept[np.argsort(keys[kept])]
+    return dict(zip(keys[kept].tolist(), mass[kept].tolist(), strict=True))
 
 
 @lru_cache(maxsize=8_192)

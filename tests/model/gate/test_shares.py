@@ -79,6 +79,13 @@ def test_the_heaviest_keys_are_kept() -> None:
     assert not mass.of(range(3 * KEYS)).any()
 
 
+def test_of_equally_heavy_keys_the_larger_ones_are_kept_in_ascending_order() -> None:
+    mass = DecayedMass(1e6)
+    keys = [2**64 - 1 - 3 * number for number in range(3 * KEYS)]
+    mass.add(keys, np.ones(len(keys)))
+    assert [key for key, _ in mass.state()["stored"]] == sorted(keys)[-KEYS:]
+
+
 def test_a_mass_halves_every_half_life_even_when_the_unit_is_set_back() -> None:
     mass = DecayedMass(100.0)
     mass.add([7], np.array([8.0]))
