@@ -53,6 +53,8 @@ _ROUNDS, _RATE = 4, 300.0
 Commits are due by that time, so about as many are made as by a processor that learns as fast as it can, which is some
 300 requests a second.
 """
+_STARTS_S = 5.0
+"""Event time from the end of the first windows until shares are measured, seconds."""
 _BEGIN_S, _EVERY_S = 1_000.0, 1e-3
 _WINDOW_S = 10_000.0
 _CHUNK = 10_000
@@ -159,7 +161,10 @@ def _close_some(machine: GroupMachine, item: str, examples: int) -> bool:
 
 
 def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> tuple[dict[str, float], float]:
-    """Seconds of each part of a play with its commits, and of all of it; the first fifth starts up and is left out."""
+    """Seconds of each part of a play with its commits, and of all of it, from when the first windows have ended.
+
+    Before that records are joined and nothing is learned from them.
+    """
     log = [(encode_traffic(record), now) for now, record in records(prepared * _ROUNDS, _RATE)]
     machine = new_machine(config, opened, prepared[0].group, _NoLog())
     spent: dict[str, float] = defaultdict(float)
@@ -174,9 +179,10 @@ def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> 
         ("commits: snapshots, rows, kernels", committing, "step"),
     ):
         setattr(owner, name, _timed(getattr(owner, name), spent, calls, part))
-    whole = 0.0
+    whole, steady_at = 0.0, log[0][1] + config.join.window_s + _STARTS_S
+    steady = next(offset for offset, (_, now) in enumerate(log) if now >= steady_at)
     for offset, (value, now) in enumerate(log):
-        if offset == len(log) // 5:
+        if offset == steady:
             spent.clear()
             calls.clear()
             whole = 0.0
@@ -185,7 +191,7 @@ def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> 
         committing.step(now)
         whole += time.thread_time() - began
     counted, added = _cost_of_timing()
-    fed = len(log) - len(log) // 5
+    fed = len(log) - steady
     whole -= counted * fed + added * sum(calls.values())
     return {part: seconds - counted * calls[part] for part, seconds in spent.items()}, whole
 

@@ -13,13 +13,15 @@ from model.gate.scored_examples import Doubles
 
 HALF_LIFE = 1_000.0
 """Half-life in examples of a stratum."""
-_EDGES = np.linspace(-8.0, 4.0, 49)[1:-1]
-BINS = len(_EDGES) + 1
+_LOWEST, BINS = -8.0, 48
+"""Lower edge of the first bin, and number of bins. Logits outside count in the first or the last."""
+_WIDTH = 0.25
 
 
 def bins_of(logit: Doubles) -> NDArray[np.int64]:
-    """Bin of each logit, a quarter of a logit wide."""
-    return np.searchsorted(_EDGES, logit)
+    """Bin of each logit, a quarter of a logit wide; its upper edge belongs to it."""
+    place = np.ceil((1 / _WIDTH) * logit) - (_LOWEST / _WIDTH + 1)  # exact, because the width is a power of two
+    return np.minimum(np.maximum(place, 0), BINS - 1).astype(np.int64)
 
 
 def binned(strata: NDArray[np.int64], count: int, place: NDArray[np.int64], weights: Doubles, rows: int = 1) -> Doubles:

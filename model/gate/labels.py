@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.gate.scored_examples import ScoredExamples, Strata
+from model.gate.scored_examples import ScoredExamples, Strata, runs
 from model.gate.shares import DecayedMass, key_of
 
 Doubles = NDArray[np.float64]
@@ -79,8 +79,7 @@ class _Memberships:
         self.example = by_user[order]
         self.weight: Doubles = weight[self.example]
         pair = self.stratum * len(users) + user[self.example]
-        self._starts = np.flatnonzero(np.diff(pair, prepend=-1))
-        self._sizes = np.diff(self._starts, append=len(pair))
+        self._starts, self._sizes = runs(pair)
         self._stratum_of_pair = self.stratum[self._starts]
         self.request_of_pair = seen.request[self.example[self._starts]]
         """A request of each pair's user, `(pairs,)`."""
@@ -96,7 +95,7 @@ class _Memberships:
 
     def by_stratum(self, values: Doubles) -> Doubles:
         """Sums over the pairs of each stratum, `(strata, k)`, from values `(k, pairs)`."""
-        starts = np.flatnonzero(np.diff(self._stratum_of_pair, prepend=-1))
+        starts, _ = runs(self._stratum_of_pair)
         sums = np.zeros((self._strata, len(values)))
         sums[self._stratum_of_pair[starts]] = np.add.reduceat(values, starts, axis=1).T
         return sums

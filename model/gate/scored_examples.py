@@ -61,8 +61,7 @@ class ScoredExamples:
     @cached_property
     def _requests_at(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First example and number of examples of each request, `(r,)` each."""
-        starts = np.flatnonzero(np.diff(self.request, prepend=-1))
-        return starts, np.diff(starts, append=len(self.request))
+        return runs(self.request)
 
     @cached_property
     def users(self) -> tuple[list[str], NDArray[np.int64]]:
@@ -72,9 +71,19 @@ class ScoredExamples:
 
 def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """The distinct names in order of first occurrence, and the number of each name among them, `(k,)`."""
-    index: dict[str, int] = {}
-    numbers = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.int64)
-    return list(index), numbers
+    index = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return list(index), np.fromiter(map(index.__getitem__, names), dtype=np.int64, count=len(names))
+
+
+def runs(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each run of equal `values` `(n,)` begins, and how long it is, `(runs,)` each."""
+    begins = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    starts = np.flatnonzero(begins)
+    sizes = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=sizes[:-1])
+    sizes[-1:] = len(values) - starts[-1:]
+    return starts, sizes
 
 
 class Strata:

@@ -59,9 +59,10 @@ class DecayedMass:
     def add(self, keys: Sequence[int], mass: Doubles) -> None:
         """Adds `mass` `(k,)` to the keys, which may repeat."""
         stored = self._stored
-        for key, added in zip(keys, (mass * self._unit).tolist(), strict=True):
-            stored[key] = stored.get(key, 0.0) + added
-            self._whole += added
+        added = (mass * self._unit).tolist()
+        for key, part in zip(keys, added, strict=True):
+            stored[key] = stored.get(key, 0.0) + part
+        self._whole = sum(added, self._whole)
         if len(stored) > 2 * KEYS:
             self._stored = _heaviest(stored)
 
@@ -104,7 +105,7 @@ class ShareCap:
         """
         mass = self._mass
         mass.pass_by(int(examples.sum()))
-        keys, brought = [key_of(name) for name in names], np.bincount(at, examples)
+        keys, brought = list(map(key_of, names)), np.bincount(at, examples)
         left = self._share * max(_LEAST, mass.whole) - mass.of(keys)
         weight = np.minimum(1.0, np.maximum(left, 0.0) / brought)
         mass.add(keys, weight * brought)

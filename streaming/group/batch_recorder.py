@@ -44,14 +44,17 @@ class BatchRecorder:
 
     def _mark(self, batch: GuardedBatch[LabelledRequest]) -> None:
         """Notes of each request when and with which weights it was learned: a late click corrects only what was."""
-        ends = np.cumsum([len(request.impression.items) for request in batch.requests])
-        weights = np.split(batch.weight, ends[:-1])
-        for request, is_learned, weight in zip(batch.requests, batch.learned.tolist(), weights, strict=True):
+        if batch.learned.all() and (batch.weight >= 1.0).all():  # most micro-batches
+            self._closed.learned(len(batch.requests), batch.learned_at)
+            return
+        sizes = [len(request.impression.items) for request in batch.requests]
+        weights = np.split(batch.weight, np.cumsum(sizes)[:-1])
+        for size, is_learned, weight in zip(sizes, batch.learned.tolist(), weights, strict=True):
             learned_at = batch.learned_at if is_learned else NOT_LEARNED
             weighs = is_learned and bool((weight < 1.0).any())
             self._closed.learned(1, learned_at, weight.tobytes() if weighs else b"")
             if not is_learned:
-                self._skipped["set_aside" if batch.error is None else "unlearnable"] += len(request.impression.items)
+                self._skipped["set_aside" if batch.error is None else "unlearnable"] += size
 
     def skip(self, requests: Sequence[LabelledRequest]) -> None:
         """Records requests that closed while learning was stopped; late clicks for them are not learned either."""

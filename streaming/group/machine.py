@@ -32,14 +32,14 @@ from features.live.layout import LiveRow
 from model.gate.feedback import FeedbackPath
 from model.gate.gate import LearnerCheckpoint
 from model.gate.guarded import Step
-from streaming.events import LearningOrder, Traffic
+from streaming.events import LearningOrder, ServedFeedback, Traffic
 from streaming.events.decisions import Decision
 from streaming.group.learned import Learned
 from streaming.group.parts import GroupParts
 from streaming.group.pending_requests import waiting_request
 from streaming.group.recovery import Recovery
 from streaming.group.snapshot import restore_parts, take_snapshot
-from streaming.join.join import LabelledRequest, LateClick, LateConversion
+from streaming.join.join import NOTHING, LabelledRequest, LateClick, LateConversion
 from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
 from streaming.kernel_log.snapshot import GroupSnapshot
 
@@ -101,6 +101,8 @@ class GroupMachine:
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         """Steps 2 to 8 for one record; returns the micro-batches that it completed."""
         joined = self._parts.guarded_join.feed(offset, record, appended)
+        if joined is NOTHING and isinstance(record, ServedFeedback):
+            return []  # most records; only the watermark makes anything due, and they do not move it
         watermark = self.join.watermark
         if joined.shown is not None:
             self.drift.served(joined.shown)

@@ -135,4 +135,5 @@ class TrafficReader:
 
 
 def _finite(payloads: Sequence[bytes], number: str) -> bool:
-    return bool(np.isfinite(np.frombuffer(b"".join(payloads), dtype=number)).all())
+    numbers = np.frombuffer(b"".join(payloads), dtype=number)
+    return bool(np.count_nonzero(np.isfinite(numbers)) == numbers.size)  # counting is faster than `all`

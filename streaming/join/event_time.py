@@ -43,8 +43,10 @@ class EventTime:
         return TimeState(self.newest, self.broker, dict(self._read), self._partitions)
 
     def move(self, record: Traffic, appended: float) -> None:
-        """Advances event time by a record. Feedback does not, because it says nothing about later impressions."""
+        """Advances event time by a record. Feedback, most records, does not: it says nothing of later impressions."""
         self.broker = max(self.broker, appended)
+        if isinstance(record, ServedFeedback):
+            return
         if isinstance(record, _OF_IMPRESSIONS):
             self.newest = max(self.newest, min(record.time, appended))
             self._advance()

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,8 +27,7 @@ from streaming.kernel_log.closed import ClosedRequest, ClosedSegment
 from streaming.kernel_log.join_state import JoinState, RequestRef
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledRequest:
+class LabelledRequest(msgspec.Struct, frozen=True, eq=False):
     """An impression whose labels are decided."""
 
     offset: int
@@ -60,8 +60,7 @@ class LateConversion:
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(msgspec.Struct, frozen=True):
     """The results of one record."""
 
     closed: Sequence[LabelledRequest] = ()
@@ -115,7 +114,7 @@ class Join:
         `appended` is when the broker appended the record, seconds.
         """
         self.time.move(record, appended)
-        if isinstance(record, ServedFeedback):  # most records; it does not move event time, so it closes nothing
+        if isinstance(record, ServedFeedback):  # most records; it does not move the watermark, so it closes nothing
             late = self._feedback(as_of_append(record, appended))
             return NOTHING if late is None else Joined(late=late)
         shown = None
@@ -158,7 +157,8 @@ class Join:
         """Opens an impression that was open in the state, with the labels that it had."""
         entry = self.open.add(offset, as_of_append(record, appended), appended)
         if entry is not None and labels is not None:
-            entry.clicks, entry.conversions = labels.clicks, labels.conversions
+            entry.clicks = int.from_bytes(labels.clicks, "big")
+            entry.conversions = int.from_bytes(labels.conversions, "big")
 
     # --- impressions ---
 

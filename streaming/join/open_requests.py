@@ -11,7 +11,7 @@ import msgspec
 from streaming.config import JoinConfig
 from streaming.events import FeedbackKind, ServedImpression
 from streaming.kernel_log.join_state import RequestRef
-from streaming.kernel_log.label_bits import is_set, none_of, with_set
+from streaming.kernel_log.label_bits import size_of
 
 _LONGEST_OUTAGE_S = 86_400.0
 """Seconds. An impression held back for longer comes from an old log that is replayed with its clicks, not an outage."""
@@ -35,28 +35,25 @@ class OpenRequest(msgspec.Struct, gc=False):
     """Append time at which it is dropped if its feedback has not been read by then, seconds."""
     size: int
     """Estimated memory, bytes."""
-    clicks: bytes = b""
-    """Packed bits, one per item (`streaming.kernel_log.label_bits`); empty before the first click."""
-    conversions: bytes = b""
-    """Packed bits, one per item; empty before the first conversion."""
+    clicks: int = 0
+    """Packed bits, one per item (`streaming.kernel_log.label_bits`), as one number: a bit of it is set fastest."""
+    conversions: int = 0
+    """The same for conversions."""
 
     def label(self, kind: FeedbackKind, index: int) -> bool:
         """Sets the label of the item at `index`; False if it is set already."""
-        before = self.clicks if kind == "click" else self.conversions
-        if is_set(before, index):
-            return False
-        after = with_set(before or none_of(len(self.impression.items)), index)
+        bit = 1 << 8 * size_of(len(self.impression.items)) - 1 - index
         if kind == "click":
-            self.clicks = after
+            before, self.clicks = self.clicks, self.clicks | bit
         else:
-            self.conversions = after
-        return True
+            before, self.conversions = self.conversions, self.conversions | bit
+        return not before & bit
 
     @property
     def reference(self) -> RequestRef:
         """The request with its present labels as a snapshot refers to it."""
-        none = none_of(len(self.impression.items))
-        return RequestRef(self.offset, self.clicks or none, self.conversions or none)
+        size = size_of(len(self.impression.items))
+        return RequestRef(self.offset, self.clicks.to_bytes(size, "big"), self.conversions.to_bytes(size, "big"))
 
 
 class OpenRequests:

@@ -18,9 +18,9 @@ def unpack(bits: bytes, n: int) -> NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(bits, dtype=np.uint8))[:n].astype(np.bool_)
 
 
-def none_of(n: int) -> bytes:
-    """The bits of `n` items without a label that is set."""
-    return bytes((n + 7) >> 3)
+def size_of(n: int) -> int:
+    """Bytes that the labels of `n` items take."""
+    return (n + 7) >> 3
 
 
 def is_set(bits: bytes, index: int) -> bool:
