@@ -22,6 +22,7 @@ KEPT = {
     "data": "files that were fetched whole are kept; the same command fetches the rest",
     "evaluate": "finished runs are kept; the same command goes on with the others",
     "fine-tune": "the same command starts again",
+    "groups": "groups that it named have begun; to start again, give the new groups topics of their own",
     "pretrain": "the same command starts again, with what the cache has",
     "replay": "what was sent stays in the log",
     "replay-log": "what it did not report as written or published is neither; the same command starts again",

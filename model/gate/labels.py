@@ -44,8 +44,6 @@ SUSPECT = 3.0
 """Nats at which labels are in doubt: odds of one in twenty."""
 ALARM = 9.0
 """Nats at which a change is certain: odds of one in eight thousand, before dividing among the strata."""
-_HIGHEST = 1.5
-"""Cap of the CUSUM as a multiple of the alarm; without it, the CUSUM would take as long to fall as it took to rise."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,8 @@ class LabelTest:
         """Correction of the expected logit, by stratum."""
         self._memory: Doubles = np.full(count, _PRIOR)
         self.suspicion: Doubles = np.zeros((count, len(KINDS)))
-        """CUSUM, nats, capped at `_HIGHEST` times the alarm, so that it falls soon once labels are correct."""
+        """CUSUM, nats. It stops at the alarm: correct labels need as much evidence as the alarm did, however long the
+        change lasted."""
         self._users = DecayedMass(_USERS_HALF_LIFE)
         self.alarm = ALARM + float(np.log(count))
         """Nats at which a change is certain."""
@@ -164,7 +163,7 @@ class LabelTest:
         before = self._users.of(keys)
         self._users.add(keys, np.bincount(seen.request).astype(np.float64))
         evidence = measure(seen, weight, inside, self.offset, self._odds, before=before)
-        self.suspicion = np.clip(self.suspicion + evidence.ratio, 0.0, _HIGHEST * self.alarm)
+        self.suspicion = np.clip(self.suspicion + evidence.ratio, 0.0, self.alarm)
         return evidence
 
     def believe(self, evidence: LabelEvidence, believed: Doubles) -> None:

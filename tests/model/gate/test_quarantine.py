@@ -74,10 +74,23 @@ def test_wrong_labels_are_quarantined_within_three_batches_and_released_soon_aft
     assert not stream.quarantine.aside.any()
 
 
+@pytest.mark.parametrize("change", [turned, silent])
+def test_correct_labels_need_no_more_evidence_to_return_than_the_alarm_did(change: Change) -> None:
+    stream = Stream(rate=0.2).play(60).play(60, change)
+    labels = stream.quarantine.labels
+    assert labels.suspicion[0].max() == labels.alarm
+    falls = 0.0
+    while stream.quarantine.aside[0]:
+        before = labels.suspicion[0].max()
+        stream.play(1)
+        falls += before - labels.suspicion[0].max()
+    assert falls == pytest.approx(labels.alarm)
+
+
 def test_a_decision_names_the_change_shown_by_its_last_batch() -> None:
     stream = Stream(rate=0.5).play(60)
     # An older change of another kind has left more suspicion, and is over.
-    stream.quarantine.labels.suspicion[0, KINDS.index("many")] = 1.5 * stream.quarantine.labels.alarm
+    stream.quarantine.labels.suspicion[0, KINDS.index("many")] = stream.quarantine.labels.alarm
     stream.play(3, silent)
     assert stream.kinds[0] == "quarantined"
     assert stream.decisions[0].detail["change"] == "few"
