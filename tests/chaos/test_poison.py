@@ -105,10 +105,16 @@ def test_a_user_with_nine_tenths_of_the_traffic_does_little_harm_to_other_users(
 
 
 def judge(truth: Truth, sizes: Sizes, tell: Tell, done: str) -> None:
-    """Never much worse than frozen by the true labels over any `WINDOW` examples, nor at the end."""
+    """Never much worse than frozen by the true labels over any `WINDOW` examples, nor at the end.
+
+    In the long form a kernel is served there again, because the identity alone would be no worse either; the short form
+    ends before its probation does.
+    """
     frozen, live = losses(truth)
     differ = float((frozen != live).mean())
     assert differ > 0, "no kernel was ever served: nothing is shown"
+    again = bool((frozen != live)[-sizes.poison :].any())
+    assert again or sizes.poison < WINDOW, "no kernel is served after the false labels: they are not forgotten"
     window = min(WINDOW, len(frozen))
     worst = worst_ratio(frozen, live, window)
     last = float(live[-sizes.poison :].sum() / frozen[-sizes.poison :].sum())
