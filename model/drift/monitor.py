@@ -270,13 +270,13 @@ _CROSSING = (
         for distance, far in zip(DISTANCES, _DISTANT, strict=True)
     ),
 )
+"""Measures with an alarm of their own: detector, signal, threshold."""
 ALARMS: tuple[tuple[str, str], ...] = (
     *((detector, signal) for detector, signal, _ in _CROSSING),
     *(("change", signal) for signal in ("taste", "labels", "gap")),
     *SINGLES,
 )
 """Detector and signal of every alarm that a monitor may give."""
-"""Measures with an alarm of their own: detector, signal, threshold."""
 _OF_INPUTS = 1 + len(LABEL_ALARMS)
 _DOMAIN = 1 + len(MONITORED_INPUTS)
 _SERVED_COLUMNS = _DOMAIN + 3
