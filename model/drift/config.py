@@ -17,7 +17,7 @@ class DriftConfig(Section):
     """When drift is announced."""
 
     false_alarm_examples: float = Field(
-        default=1_000_000.0,
+        default=100_000_000.0,
         gt=1,
         description="Least number of examples between two false announcements of drift, on average over all domains.",
     )
