@@ -133,7 +133,7 @@ def test_a_second_call_pretrains_nothing_and_reports_the_same(
 
 @pytest.mark.parametrize("encoder", ["sasrec", "bert4rec"])
 def test_with_a_sequence_encoder_every_method_is_measured_and_peterrec_too(encoder: str, tmp_path: Path) -> None:
-    wide = shop_log(tmp_path, "wide", ["home"], 200, 1_600)
+    wide = shop_log(tmp_path, "wide", ["home"], 100, 600)
     order = ComparisonOptions(tmp_path / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
     backbone = SMALL.changed(user_encoder=encoder, user_objective="clue")
     config = Config(cache_dir=tmp_path, backbone=backbone, pretrain=PretrainConfig(epochs=1, clue_steps=2))
