@@ -89,8 +89,9 @@ def _where(found: _Domains, *, many: bool) -> str:
         (f"{group}: " if many else "") + ("the whole group" if domain.stratum == _WHOLE else domain.stratum)
         for group, domain in found
     ]
-    shown, more = names[:_NAMED], len(names) - _NAMED
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    # Each with its own "in": a list of values of several facets would read as the requests that have all of them.
+    listed = names[:_NAMED] + ([f"{len(names) - _NAMED} more"] if len(names) > _NAMED else [])
+    return " and in ".join([", in ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
 
 
 def _nothing_known(question: str, domains: _Domains) -> Answer | None:
@@ -120,10 +121,11 @@ def _drifting(domains: _Domains, decisions: Reversible[Decision], *, many: bool)
     drifting = _with(domains, *_DRIFTING)
     if drifting:
         tone: Tone = "bad" if _with(domains, VerdictKind.UNHANDLED) else "watch"
-        began = min(_began(group, domain, decisions) for group, domain in drifting)
-        return Answer(
-            question, tone, f"Yes, in {_where(drifting, many=many)}.", began if math.isfinite(began) else None
-        )
+        times = [_began(group, domain, decisions) for group, domain in drifting]
+        began, words = min(times), f"Yes, in {_where(drifting, many=many)}."
+        if len(times) > 1 and times.count(began) == 1:
+            words += f" It began in {_where([drifting[times.index(began)]], many=many)}."
+        return Answer(question, tone, words, began if math.isfinite(began) else None)
     judged = sum(domain.verdict != VerdictKind.TOO_LITTLE for _, domain in domains)
     unjudged = len(domains) - judged
     rest = f"; {unjudged} more have too few examples" if unjudged else ""
@@ -139,15 +141,20 @@ def _handled(domains: _Domains, kernels: Sequence[CurrentKernel], *, many: bool)
         return Answer(question, "watch", f"No kernel is served: an operator froze {by}.")
     unhandled, handled = _with(domains, VerdictKind.UNHANDLED), _with(domains, VerdictKind.HANDLED)
     if unhandled:
-        words = f"Not yet in {_where(unhandled, many=many)}: {_made_good(unhandled[0][1])}."
+        words = f"Not yet in {_where(unhandled, many=many)}{_there(unhandled, many=many)}{_made_good(unhandled[0][1])}."
         if handled:
             words += f" It does in {_where(handled, many=many)}."
         return Answer(question, "bad", words, unhandled[0][1].since)
     if handled:
-        words = f"Yes, in {_where(handled, many=many)}: {_made_good(handled[0][1])}."
-        return Answer(question, "good", words, handled[0][1].since)
+        words = f"Yes, in {_where(handled, many=many)}{_there(handled, many=many)}{_made_good(handled[0][1])}."
+        return Answer(question, "good", words)  # the verdict's time is that of the drift, not since when it is handled
     whole = next((domain for _, domain in domains if domain.stratum == _WHOLE), domains[0][1])
     return Answer(question, "good", f"There is no drift to handle; {_gain(whole)}.")
+
+
+def _there(found: _Domains, *, many: bool) -> str:
+    """Says that the figures which follow are of the first domain, where there are several."""
+    return f". In {_where(found[:1], many=many)} " if len(found) > 1 else ": "
 
 
 def _made_good(domain: DomainStatus) -> str:

@@ -139,9 +139,19 @@ def test_drift_is_reported_with_its_domain_and_begin_across_changes_of_cause() -
 def test_drift_of_many_domains_names_the_oldest_three() -> None:
     names = ["group", *(f"region={n}" for n in range(5))]
     drift, handled, _ = answers_for(*(stratum(name, VerdictKind.UNHANDLED) for name in names))
-    assert drift.words == "Yes, in region=0, region=1, region=2 and 2 more."
+    assert drift.words == "Yes, in region=0, in region=1, in region=2 and in 2 more."
     assert (drift.tone, handled.tone) == ("bad", "bad")
     assert handled.words.startswith("Not yet in region=0")
+
+
+def test_of_several_domains_the_first_is_named_and_the_figures_say_whose_they_are() -> None:
+    south = msgspec.structs.replace(stratum("region=south", VerdictKind.HANDLED), since=NOW - 50)
+    search = msgspec.structs.replace(stratum("scene=search", VerdictKind.HANDLED), since=NOW - 90)
+    drift, handled, _ = answers_for(south, search)
+    assert drift.words == "Yes, in scene=search and in region=south. It began in scene=search."
+    assert drift.since == NOW - 90
+    assert handled.words.startswith("Yes, in scene=search and in region=south. In scene=search log loss is")
+    assert handled.since is None, "it is not known since when the drift is handled"
 
 
 def test_domains_that_share_the_drift_of_their_group_are_not_listed() -> None:
