@@ -71,10 +71,21 @@ def trial_path(plan: Plan, source: Source, seed: int, module: str, name: str) ->
 
 def kept_trial(path: Path, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
     """Reads the trial at `path`; if there is none or it cannot be read, `make` runs it and the result is stored."""
+    trial: Kept = _kept(path, kind, make, asdict)
+    return trial
+
+
+def kept_trials(path: Path, kind: type[Kept], make: Callable[[], list[Kept]]) -> list[Kept]:
+    """The same for several trials that one run gives."""
+    trials: list[Kept] = _kept(path, list[kind], make, lambda made: [asdict(trial) for trial in made])  # type: ignore[valid-type]
+    return trials
+
+
+def _kept(path: Path, kind: type[Any], make: Callable[[], Any], plain: Callable[[Any], Any]) -> Any:
     try:
         return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
     except (FileNotFoundError, ValueError, msgspec.ValidationError):
         made = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(made)) + "\n")
+    write_whole(path, json.dumps(plain(made)) + "\n")
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from lab.evaluate.named_tables import NamedTable, markdown_page, print_location,
 from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
-from lab.evaluate.trials import kept_trial, trial_path
+from lab.evaluate.trials import kept_trials, trial_path
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.fine_tuning.curve import FIRST, CurveRow, curve
 from lab.fine_tuning.new_scene import STREAMS, held_out, open_scene
@@ -50,27 +50,20 @@ def run_new_scene(config: Config, order: ComparisonOptions, *, console: Console 
             path = trial_path(plan, source, seed, CURVE, f"new-scene-{name}")
             if path.exists():
                 console.print(f"{name}, seed {seed}: kept from an earlier call", highlight=False)
-            rows += kept_trial(path, CurveRows, partial(_curve, plan, name, seed, order.quick, console)).rows
+            rows += kept_trials(path, CurveRow, partial(_curve, plan, name, seed, order.quick, console))
             write_report(order.out, "new-scene", [asdict(curve_row) for curve_row in rows], markdown(rows))
     show_tables(tables(rows), console)
     print_location(order.out / "new-scene.md", time.monotonic() - begun, console)
     return rows
 
 
-@dataclass(frozen=True)
-class CurveRows:
-    """The rows of one stream and seed, as they are kept."""
-
-    rows: list[CurveRow]
-
-
-def _curve(plan: Plan, name: str, seed: int, quick: bool, console: Console) -> CurveRows:
+def _curve(plan: Plan, name: str, seed: int, quick: bool, console: Console) -> list[CurveRow]:
     """Every method on one stream and seed."""
     rows = []
     for row in curve(plan, open_scene(name, seed, plan.cache_dir, quick=quick), seed, partial(text_vectors, plan)):
         rows.append(row)
         console.print(f"{name}, seed {seed}: {row.method}, {row.cpu_s:.1f} s", highlight=False)
-    return CurveRows(rows)
+    return rows
 
 
 def markdown(rows: Sequence[CurveRow]) -> str:

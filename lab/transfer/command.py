@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from lab.evaluate.options import ComparisonOptions
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.pretrained import pretrain_on
-from lab.evaluate.trials import kept_trial, trial_path
+from lab.evaluate.trials import kept_trials, trial_path
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.fine_tuning.origin import ensure_comparable
 from lab.streams.sources import log_source, shortened
@@ -63,18 +63,11 @@ def run_transfer(
             path = _path(plan, [first, *others, part], seed)
             if path.exists():
                 console.print(f"{part.name}, seed {seed}: kept from an earlier call", highlight=False)
-            rows += kept_trial(path, TargetRows, partial(_tried, pretrained, place, console)).rows
+            rows += kept_trials(path, TransferRow, partial(_tried, pretrained, place, console))
             write_report(order.out, "transfer", [asdict(target_row) for target_row in rows], markdown(rows))
     show_tables(tables(rows), console)
     print_location(order.out / "transfer.md", time.monotonic() - begun, console)
     return rows
-
-
-@dataclass(frozen=True)
-class TargetRows:
-    """The rows of one target and seed, as they are kept."""
-
-    rows: list[TransferRow]
 
 
 def _path(plan: Plan, parts: Sequence[StreamPart], seed: int) -> Path:
@@ -87,7 +80,7 @@ def _path(plan: Plan, parts: Sequence[StreamPart], seed: int) -> Path:
 _Prepared = tuple[TransferTask, SourceModel]
 
 
-def _tried(pretrained: Callable[[], _Prepared], place: int, console: Console) -> TargetRows:
+def _tried(pretrained: Callable[[], _Prepared], place: int, console: Console) -> list[TransferRow]:
     """Every method on the target at that place."""
     task, origin = pretrained()
     trial = TargetTrial.of(task, task.targets[place], origin.seed, origin.backbone.config.history)
@@ -95,7 +88,7 @@ def _tried(pretrained: Callable[[], _Prepared], place: int, console: Console) ->
     for row in tried(origin, trial):
         rows.append(row)
         console.print(f"{row.target}, seed {row.seed}: {row.method}, {row.cpu_s:.1f} s", highlight=False)
-    return TargetRows(rows)
+    return rows
 
 
 def _pretrained(plan: Plan, first: StreamPart, others: Sequence[StreamPart], seed: int, console: Console) -> _Prepared:

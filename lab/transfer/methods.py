@@ -133,8 +133,8 @@ def _trained(
 
 def _logits(origin: SourceModel, backbone: FrozenBackbone, encoder: FeatureEncoder, part: Asked) -> NDArray[np.float32]:
     """Click logits, `(n,)`."""
-    data = TrainingData.of(part.examples, ProfileTable(encoder, origin.users, origin.items))
-    return logits_of(backbone, replace(data, past=part.past))[:, 0]
+    data = TrainingData.of(part.examples, ProfileTable(encoder, origin.users, origin.items), past=part.past)
+    return logits_of(backbone, data)[:, 0]
 
 
 def _tuned(origin: SourceModel, learned: Asked, frozen: tuple[Level, ...], method: MethodName | None = None) -> _Made:

@@ -121,9 +121,12 @@ class TrainingData:
     """How relevant the item is to the query, float32, NaN where nobody judged it; None if nobody ever did."""
 
     @staticmethod
-    def of(examples: Examples, profiles: ProfileTable, history: HistorySpec = NO_HISTORY) -> TrainingData:
-        """The examples as tensors, with each user's earlier events if `history` asks for them."""
-        past = past_events(examples, history) if history.length else None
+    def of(
+        examples: Examples, profiles: ProfileTable, history: HistorySpec = NO_HISTORY, past: PastEvents | None = None
+    ) -> TrainingData:
+        """The examples as tensors, with `past`, or with each user's earlier examples if `history` asks for them."""
+        if past is None and history.length:
+            past = past_events(examples, history)
         conversion = examples.conversion if examples.conversion is not None else np.zeros_like(examples.label)
         return TrainingData(
             profiles,

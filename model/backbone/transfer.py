@@ -74,9 +74,8 @@ def fine_tune(
     grown = encoder.grown(
         [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
     )
-    data = TrainingData.of(examples, ProfileTable(grown, users, items, queries), backbone.config.history)
+    data = TrainingData.of(examples, ProfileTable(grown, users, items, queries), backbone.config.history, past)
     config = _fitting(config, len(data))
-    data = replace(data, past=past or data.past)
     run = _FineTuning(backbone, encoder, grown, data, frozenset(frozen), config, click_rate, method)
     with torch.random.fork_rng(devices=[]):
         fitted = run.trained(validation_cut(examples, config.validation_share), progress)
