@@ -71,8 +71,8 @@ class DriftMonitor:
         )
         self._measures, self._singles = StratumMeasures(count), Singles(self._names)
         self._causes, self._crossing = Causes(count, config.least_examples), Latches(self._names, _CROSSING)
-        tests = [("change", "taste", self._test.alarm), ("change", "labels", self._test.alarm)]
-        self._latches = Latches(self._names, [*tests, ("change", "gap", self._arm.alarm)])
+        alarms = {"taste": self._test.alarm, "labels": self._test.alarm, "gap": self._arm.alarm}
+        self._latches = Latches(self._names, [("change", signal, alarms[signal]) for signal in _CHANGES])
         self._users = UserEvidence()
         self._refused = Decaying(count, _REFUSED_HALF_LIFE, {"count": (), "refused": ()})
         self._served: list[NDArray[np.float32]] = []
@@ -271,9 +271,10 @@ _CROSSING = (
     ),
 )
 """Measures with an alarm of their own: detector, signal, threshold."""
+_CHANGES = ("taste", "labels", "gap")
 ALARMS: tuple[tuple[str, str], ...] = (
     *((detector, signal) for detector, signal, _ in _CROSSING),
-    *(("change", signal) for signal in ("taste", "labels", "gap")),
+    *(("change", signal) for signal in _CHANGES),
     *SINGLES,
 )
 """Detector and signal of every alarm that a monitor may give."""

@@ -90,8 +90,9 @@ def _where(found: _Domains, *, many: bool) -> str:
         for group, domain in found
     ]
     # Each with its own "in": a list of values of several facets would read as the requests that have all of them.
-    listed = names[:_NAMED] + ([f"{len(names) - _NAMED} more"] if len(names) > _NAMED else [])
-    return " and in ".join([", in ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    *others, last = names[:_NAMED] + more
+    return f"{', in '.join(others)} and in {last}" if others else last
 
 
 def _nothing_known(question: str, domains: _Domains) -> Answer | None:
