@@ -38,8 +38,8 @@ def test_every_action_works_by_keyboard_only(visit: Open, backend: FakeBackend, 
     go_to("#order-why")
     keys.type("looks odd")
     keys.press("Enter")
-    opened.waits_for("#spoken", "Freeze main")
-    opened.page.wait_for_function("!document.querySelector('#order-dialog').open")
+    opened.waits_for("#spoken", "Freeze main: ordered")
+    assert not opened.page.evaluate("document.querySelector('#order-dialog').open")
     assert [(order.by, order.why, order.frozen) for order in backend.orders] == [("ann (no key)", "looks odd", True)]
 
 
@@ -54,8 +54,9 @@ def test_a_query_field_is_shown_only_for_a_backbone_that_reads_queries(visit: Op
         opened.page.locator("#try button[type=submit]").click()
         opened.page.wait_for_selector("#live li")
         opened.page.locator("#try [name=query]").fill("")
-        opened.page.locator("#try button[type=submit]").click()
-        opened.waits_for("#live .move", "")
+        with opened.page.expect_response("**/v1/score") as answer:
+            opened.page.locator("#try button[type=submit]").click()
+        assert answer.value.ok
         assert backend.encoder.asked == ["war films"], "without one it recommends"
         assert opened.errors == []
 
