@@ -6,27 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from model.drift.appearance import APPEARANCES
 from model.drift.verdict import Verdict, VerdictKind
-
-COLOURS = {
-    VerdictKind.STABLE: "#c9e4ca",
-    VerdictKind.HANDLED: "#5aa7d6",
-    VerdictKind.UNHANDLED: "#e07b39",
-    VerdictKind.BROKEN_BY_US: "#c1272d",
-    VerdictKind.LABELS: "#8e63b5",
-    VerdictKind.INPUTS: "#d6b52c",
-    VerdictKind.TOO_LITTLE: "#e6e8eb",
-}
-WORDS = {
-    VerdictKind.STABLE: "stable",
-    VerdictKind.HANDLED: "drifting, handled",
-    VerdictKind.UNHANDLED: "drifting, not handled",
-    VerdictKind.BROKEN_BY_US: "broken by us",
-    VerdictKind.LABELS: "labels faulty",
-    VerdictKind.INPUTS: "input fault",
-    VerdictKind.TOO_LITTLE: "too little data",
-}
-
 
 QUIET = frozenset({VerdictKind.STABLE, VerdictKind.TOO_LITTLE})
 """Verdicts without any finding."""
@@ -75,13 +56,13 @@ def draw_bands(axes: Any, shown: Sequence[Band]) -> None:
         for band in shown:
             if band.stratum == stratum:
                 across = [(band.begin, band.end - band.begin)]
-                axes.broken_barh(across, (row - 0.42, 0.84), facecolors=COLOURS[band.kind], linewidth=0)
+                axes.broken_barh(across, (row - 0.42, 0.84), facecolors=APPEARANCES[band.kind].colour, linewidth=0)
     axes.set_ylim(len(strata) - 0.5, -0.5)
     axes.set_yticks(range(len(strata)), [stratum.replace("=", " ") for stratum in strata], fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
     occurring = [kind for kind in VerdictKind if any(band.kind is kind for band in shown)]
-    handles = [Patch(color=COLOURS[kind], label=WORDS[kind]) for kind in occurring]
+    handles = [Patch(color=APPEARANCES[kind].colour, label=APPEARANCES[kind].name) for kind in occurring]
     if handles:
         where = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.02 - 0.5 / max(len(strata), 1))}
         axes.legend(handles=handles, ncols=len(handles), frameon=False, fontsize=9, **where)

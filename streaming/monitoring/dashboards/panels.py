@@ -20,20 +20,12 @@ from grafana_foundation_sdk.models.common import (
     VisibilityMode,
 )
 
+from model.drift.appearance import APPEARANCES
+
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="driftline-prometheus")
 TAG = "driftline"
-COLOURS = {"frozen": "#3274D9", "live": "#FF780A", "candidate": "#8E8E8E"}
-"""Colours of the arms, the same on every panel."""
-VERDICTS = (
-    ("too_little_data", "too little data", "#8E8E8E"),
-    ("stable", "stable", "#56A64B"),
-    ("drifting_handled", "drifting, handled", "#3274D9"),
-    ("input_fault", "input fault", "#A352CC"),
-    ("labels_faulty", "labels faulty", "#F2CC0C"),
-    ("drifting_unhandled", "drifting, not handled", "#FF780A"),
-    ("broken_by_us", "broken by us", "#E02F44"),
-)
-"""Label, words and colour of each verdict; its index is the value of `driftline:verdict_code`, worse ones later."""
+COLOURS = {"frozen": "#A39B8B", "live": "#3D9BDC", "candidate": "#D9A300"}
+"""Colours of the arms on every panel; frozen is grey and live is blue on the page and in reports too."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +203,7 @@ def _value(name: str, value: object) -> model.DynamicConfigValue:
 
 
 def _verdict_words() -> list[model.ValueMapping]:
-    return [_words({str(code): (words, colour) for code, (_, words, colour) in enumerate(VERDICTS)})]
+    return [_words({str(code): (shown.name, shown.colour) for code, shown in enumerate(APPEARANCES.values())})]
 
 
 def _words(options: dict[str, tuple[str, str]]) -> model.ValueMap:

@@ -10,8 +10,8 @@ import time
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from model.drift.verdict import VerdictKind
 from streaming.monitoring import metrics
-from streaming.monitoring.dashboards.panels import VERDICTS
 from streaming.monitoring.health import HealthServer
 from tests.streaming.monitoring.prometheus_server import rules
 from tests.streaming.monitoring.queries import asked
@@ -21,7 +21,7 @@ ALL_METRICS = [
 ]
 EXPRESSIONS = [*(query.expr for query in asked()), *(rule["expr"] for rule in rules())]
 BESIDES = {
-    "verdict": {verdict for verdict, _, _ in VERDICTS},
+    "verdict": {str(kind) for kind in VerdictKind},
     "arm": {"frozen", "live"},
     "stratum": {"group", "scene=home"},
     "view": {"user_profile"},

@@ -13,10 +13,10 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from model.drift.appearance import APPEARANCES
 from model.drift.verdict import VerdictKind
 from streaming.monitoring.catalogue import entries
 from streaming.monitoring.dashboards.files import FOLDER, texts
-from streaming.monitoring.dashboards.panels import VERDICTS
 from tests.streaming.monitoring.declared import declared, matchers_in, metrics_in, recorded, records_in
 from tests.streaming.monitoring.prometheus_server import MONITORING, rules, tool
 from tests.streaming.monitoring.queries import PanelQuery, asked, dashboards
@@ -101,10 +101,10 @@ def test_every_verdict_has_a_label_on_the_timeline_and_its_number_in_the_rules()
     timeline = next(panel for _, panel in PANELS if panel["title"] == "Verdicts by domain")
     words = timeline["fieldConfig"]["defaults"]["mappings"][0]["options"]
     rule = recorded()["driftline:verdict_code"]
-    for code, (verdict, text, _) in enumerate(VERDICTS):
-        assert words[str(code)]["text"] == text
+    assert set(APPEARANCES) == set(VerdictKind)
+    for code, (verdict, shown) in enumerate(APPEARANCES.items()):
+        assert (words[str(code)]["text"], words[str(code)]["color"]) == (shown.name, shown.colour)
         assert f'{code} * driftline_verdict{{verdict="{verdict}"}}' in rule
-    assert {verdict for verdict, _, _ in VERDICTS} == set(VerdictKind)
 
 
 def test_promtool_accepts_every_query(tmp_path: Path) -> None:

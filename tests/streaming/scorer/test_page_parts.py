@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.drift.appearance import APPEARANCES
 from model.drift.verdict import VerdictKind
 from streaming.config import AccessConfig, Config
 from streaming.config.access import KeyConfig
 from streaming.events.decisions import Decision
 from streaming.events.status import ArmStatus, ConversionStatus, DomainStatus, GroupStatus
+from streaming.scorer import page
 from streaming.scorer.access import key_hash, new_key
 from streaming.scorer.page.answers import OLD_S, Answer, answers
 from streaming.scorer.page.history import (
@@ -224,14 +228,25 @@ def test_an_unknown_gain_is_not_reported() -> None:
     assert "not known yet" in answers_for(bare)[1].words
 
 
+@pytest.mark.parametrize("kind", VerdictKind)
+def test_the_page_names_and_colours_a_verdict_as_reports_and_dashboards_do(kind: VerdictKind) -> None:
+    folder = Path(page.__file__).parent
+    names, styles = ((folder / name).read_text(encoding="utf-8") for name in ("words.js", "page.css"))
+    shown = APPEARANCES[kind]
+    assert f'{kind}: "{shown.name}"' in names
+    (variable,) = re.findall(rf"\.v-{kind} {{ background: var\(--(\w+)\); }}", styles)
+    light, *_ = re.findall(rf"--{variable}: (#\w+);", styles)
+    assert light == shown.colour
+
+
 # --- the endpoints ---
 
 
 async def test_the_page_and_its_files_need_no_key_and_are_revalidated_by_etag() -> None:
     async with asgi_client(FakeBackend()) as client:
-        page = await client.get("/")
-        assert "script-src 'self'" in page.headers["content-security-policy"]
-        assert "unsafe" not in page.headers["content-security-policy"]
+        index = await client.get("/")
+        assert "script-src 'self'" in index.headers["content-security-policy"]
+        assert "unsafe" not in index.headers["content-security-policy"]
         for name in ("page.js", "page.css", "plotly.min.js"):
             file = await client.get(f"/page/{name}")
             assert file.headers["x-content-type-options"] == "nosniff"
