@@ -45,12 +45,8 @@ class StreamChoice:
         logged = self.log is not None or self.mapping is not None
         if self.script is not None and logged:
             raise StreamError("one stream at a time: give --script, or --log with --mapping")
-        source = self._source()
-        if self.archive is not None and logged and source.dataset not in MOVIELENS_STREAMS:
+        if self.archive is not None and logged and self.mapping not in MOVIELENS_STREAMS:
             raise StreamError("--archive is MovieLens 100K, for itself and for scripts; a log does not read it")
-        return source
-
-    def _source(self) -> Source:
         if self.script is not None:
             script = find_script(self.script)
             return Source(script.name, script=script)

@@ -144,6 +144,8 @@ def log_source(log: Path | None, mapping: str | None) -> Source:
     if mapping in DATASETS:
         if log is None:
             raise StreamError(f"data set {mapping}: name the folder you downloaded by --log FOLDER")
+        if not log.exists():
+            raise StreamError(f"{log}: no such folder; name the one you downloaded {mapping} to by --log FOLDER")
         return Source(mapping, log=log, dataset=mapping)
     path = Path(mapping)
     if not (path.exists() or path.suffix or path.name != mapping):
@@ -152,6 +154,7 @@ def log_source(log: Path | None, mapping: str | None) -> Source:
             f"no mapping {mapping!r}: there is no such file, and the data sets known by name are {', '.join(known)}"
             f"{did_you_mean(mapping, known)}"
         )
+    log_files(path, log)  # a missing file is found now, and not by each worker after it has started
     return Source(path.stem, log=log, mapping=path)
 
 

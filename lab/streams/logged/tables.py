@@ -201,6 +201,8 @@ def source_files(source: TableSource, folder: Path, path: Path | None = None) ->
     if path is None and not source.path:
         raise StreamError(f"no log file is named: give one, or set interactions.path in the mapping below {folder}")
     wanted = path if path is not None else folder / source.path
+    if path is not None and not path.exists():
+        raise StreamError(f"{path}: no such file; name the log by its path")
     files = [wanted] if path is not None or wanted.is_file() else sorted(folder.glob(source.path))
     if not files:
         raise StreamError(f"{wanted}: no such file; {_missing_cure(folder)}")

@@ -33,6 +33,15 @@ def test_a_script_without_a_suite_is_the_only_stream(tmp_path: Path) -> None:
     assert [s.name for s in choose(NamedStreams(script=path), quick=True)] == ["mine"]
 
 
+def test_a_missing_file_of_a_log_is_found_when_the_stream_is_named(tmp_path: Path) -> None:
+    log, mapping = write_small_log(tmp_path)
+    with pytest.raises(StreamError, match=r"gone\.csv: no such file; name the log by its path"):
+        log_source(tmp_path / "gone.csv", str(mapping))
+    log.unlink()
+    with pytest.raises(StreamError, match=f"{log.name}: no such file; .* holds"):
+        log_source(None, str(mapping))
+
+
 def test_a_stream_gets_another_key_when_any_of_its_files_changes(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
     source = log_source(None, str(mapping))
@@ -56,6 +65,8 @@ def test_a_stream_gets_another_key_when_any_of_its_files_changes(tmp_path: Path)
         (NamedStreams(log=Path("x.csv")), "needs --mapping FILE"),
         (NamedStreams(mapping="mind"), "name the folder you downloaded by --log FOLDER"),
         (NamedStreams(script=Path("gone.yaml")), r"gone\.yaml: No such file"),
+        (NamedStreams(log=Path("gone"), mapping="mind"), "gone: no such folder; name the one you downloaded mind to"),
+        (NamedStreams(mapping="gone.yaml"), r"gone\.yaml: No such file"),
     ],
 )
 def test_a_wrong_choice_is_refused_with_a_remedy(named: NamedStreams, says: str) -> None:
