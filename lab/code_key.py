@@ -33,12 +33,16 @@ def code_digest(*modules: str, root: Path = ROOT) -> str:
 def deciding_files(*modules: str, root: Path = ROOT) -> list[Path]:
     """The files that `code_digest` hashes, sorted. Raises ModuleNotFoundError as it does."""
     files: set[Path] = set()
-    waiting = list(modules)
+    waiting, looked_up = list(modules), set[str]()  # a name is imported in many files, and looked for once
     for module in modules:
         if _is_ours(module) and _file(root, module) is None:
             raise ModuleNotFoundError(f"there is no module {module} below {root}", name=module)
     while waiting:
-        path = _file(root, waiting.pop())
+        name = waiting.pop()
+        if name in looked_up:
+            continue
+        looked_up.add(name)
+        path = _file(root, name)
         if path is not None and path not in files:
             files.add(path)
             waiting += _imports(path.read_text(encoding="utf-8"))

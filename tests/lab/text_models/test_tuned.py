@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,14 @@ def encoder() -> TextEncoder:
 
 
 Trained = tuple[Tuning, TrainedBackbone]
+ONE_PASS = replace(CONFIG, pretrain=CONFIG.pretrain.model_copy(update={"epochs": 1}))
 
 
 def _trained(encoder: TextEncoder, tuned: int = 1) -> Trained:
     """A backbone of the small stream with so many layers of the encoder trained beside it."""
     stream = small()
     tuning = Tuning.of(encoder, tuned, [item.text for item in stream.catalogue.items])
-    return tuning, train_backbone_on(stream, known_by(CONFIG, "both"), tuning.numbers, 0, tuning.backbone)
+    return tuning, train_backbone_on(stream, known_by(ONE_PASS, "both"), tuning.numbers, 0, tuning.backbone)
 
 
 @pytest.fixture(scope="module")
