@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,14 +20,21 @@ from benchmarks.poisoned_conversions import (
 from lab.evaluate.plan import Plan
 from lab.streams.sources import Source
 from model.gate.config import GateConfig
+from tests.lab.evaluate.conftest import tiny_plan
 from tests.lab.evaluate.small import CONFIG, SMALL
 from tests.lab.streams.worlds import script
 
 SEED = 0
 
 
-@pytest.fixture
-def half(tiny: Plan) -> ConvertingHalf:
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConvertingHalf]:
+    """Pretrained once: a play changes neither backbone nor features."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield converting_half(tiny_plan(patch, tmp_path_factory.mktemp("half")))
+
+
+def converting_half(tiny: Plan) -> ConvertingHalf:
     keys = {"requests": 900, "pretrain_requests": 300, "users": 40}
     shop = script("[]", conversions="{rate: 0.1, taste: 2.0, delay_s: 900}", **keys).model_copy(update={"name": "shop"})
     source = Source("shop", script=shop)

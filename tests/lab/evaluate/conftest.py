@@ -34,16 +34,20 @@ def prepared(pretrained: Pretrained) -> tuple[ScriptedStream, PreparedStream]:
     return stream, prepare(stream, pretrained, CONFIG)
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
-    """A plan of two small scripted streams over made-up items, with made-up text vectors."""
-    monkeypatch.setattr(sources_module, "fetch", lambda cache, *_, **__: cache)
-    monkeypatch.setattr(sources_module, "load", lambda path: path)
-    monkeypatch.setattr(RealItems, "of", staticmethod(lambda data, config: REAL))
-    monkeypatch.setattr(work_module, "text_vectors", lambda plan, values: texts(values))
+def tiny_plan(patch: pytest.MonkeyPatch, folder: Path) -> Plan:
+    """A plan of two small scripted streams over made-up items, with made-up text vectors; it works in `folder`."""
+    patch.setattr(sources_module, "fetch", lambda cache, *_, **__: cache)
+    patch.setattr(sources_module, "load", lambda path: path)
+    patch.setattr(RealItems, "of", staticmethod(lambda data, config: REAL))
+    patch.setattr(work_module, "text_vectors", lambda plan, values: texts(values))
     keys: dict[str, Any] = {"requests": 300, "pretrain_requests": 300, "users": 40}
     sources = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
              (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
-    plan = make_plan(sources, ("full", "live-head", "iak"), 2, tmp_path, tmp_path, quick=False,
+    plan = make_plan(sources, ("full", "live-head", "iak"), 2, folder, folder, quick=False,
                      kernel=KERNEL)  # fmt: skip
     return replace(plan, config=CONFIG)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
+    return tiny_plan(monkeypatch, tmp_path)
