@@ -117,7 +117,8 @@ def make_plan(
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
     chosen = _choose_adapters(adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS))
     chosen = _fitting(chosen, backbone, asked=bool(adapters))
-    pretrain = (pretrain or PRETRAIN).model_copy(update={"epochs": 6} if quick else {})
+    pretrain = pretrain or PRETRAIN
+    pretrain = pretrain.model_copy(update={"epochs": min(6, pretrain.epochs)} if quick else {})
     config = EvaluationConfig(
         backbone=backbone,
         pretrain=pretrain,

@@ -13,6 +13,7 @@ from lab.evaluate.plan import ALL_ADAPTERS, Plan, make_plan
 from lab.evaluate.report import make_report
 from lab.evaluate.seed_results import measure_seed
 from lab.evaluate.work import close_stream, load_run, prepare_stream, run_adapter
+from model.config import PretrainConfig
 
 
 def run_all(plan: Plan) -> None:
@@ -103,6 +104,19 @@ def test_an_adapter_gives_the_same_result_whatever_ran_before_in_the_process(tin
     run_all(replace(plan, adapters=tuple(reversed(plan.adapters))))
     for name, logit in first.items():
         assert (load_run(plan, plan.sources[0], 0, name).outcome.logit == logit).all()
+
+
+def test_a_quick_evaluation_pretrains_for_six_passes_at_most(tmp_path: Path) -> None:
+    def epochs(configured: int, *, quick: bool) -> int:
+        pretrain = PretrainConfig(epochs=configured)
+        return make_plan([], ("frozen",), 1, tmp_path, tmp_path, quick=quick, pretrain=pretrain).config.pretrain.epochs
+
+    assert [epochs(20, quick=True), epochs(6, quick=True), epochs(1, quick=True), epochs(20, quick=False)] == [
+        6,
+        6,
+        1,
+        20,
+    ]
 
 
 def test_the_name_of_an_adapter_set_selects_its_adapters_and_always_the_frozen_model(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,14 @@ from model.config import ITEM_ASPECTS, HistorySpec, ItemAspect, PretrainConfig
 from model.encoding.history import PAD
 from streaming.config import Config
 from tests.lab.fine_tuning.conftest import QUIET, SMALL, shop_log
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_pass() -> Iterator[None]:
+    """Every method trains for one pass: enough to tell what each trains and reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lab.evaluate.plan.PRETRAIN", PretrainConfig(epochs=1, clue_steps=2))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +144,7 @@ def test_with_a_sequence_encoder_every_method_is_measured_and_peterrec_too(encod
     wide = shop_log(tmp_path, "wide", ["home"], 100, 600)
     order = ComparisonOptions(tmp_path / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
     backbone = SMALL.changed(user_encoder=encoder, user_objective="clue")
-    config = Config(cache_dir=tmp_path, backbone=backbone, pretrain=PretrainConfig(epochs=1, clue_steps=2))
+    config = Config(cache_dir=tmp_path, backbone=backbone)
     made = run_transfer(config, order, source="wide", targets=["genre=comedy"], console=QUIET)
     assert tuple(row.method for row in made) == METHODS
     assert all(math.isfinite(row.request_auc) for row in made)
