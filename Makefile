@@ -15,10 +15,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help env demo stop picture test test-fast chaos check format bench docs dashboards lock clean
 
-# Three test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once, and
-# so does all of tests/chaos. A third keeps two cores busy, because whole runs wait a third of their time. Whole runs go
-# first (tests/conftest.py; docs/decisions/0141).
-WORKERS ?= 3
+# Four test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once, and
+# so does what shares the stack of tests/chaos. Four keep two cores busy, because tests of whole runs wait much of their
+# time. Whole runs go first (tests/conftest.py; docs/decisions/0141).
+WORKERS ?= 4
 # COVERAGE=1 also measures which lines ran; it is slower, so only the CI workflow asks for it.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
   $(if $(COVERAGE),$(foreach p,driftline local lab streaming features model,--cov $(p)) --cov-report term --cov-report xml)

@@ -37,6 +37,8 @@ WHOLE_RUNS = ("e2e", "chaos")
 """Folders whose files take minutes. They go first: begun last, one of them would keep a single test process busy."""
 ONE_STACK = ("tests/chaos/",)
 """Folders whose files share a fixture of many processes: in several test processes each would start its own."""
+OWN_STACK = ("tests/chaos/test_conversion_kills.py",)
+"""Files of these folders that do not use that fixture: another test process runs them meanwhile."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,7 +59,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 
     class LoadFileOrStack(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return next((folder for folder in ONE_STACK if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
+            file = nodeid.split("::", 1)[0]
+            return file if file in OWN_STACK else next((one for one in ONE_STACK if file.startswith(one)), file)
 
     return LoadFileOrStack(config, log)
 
