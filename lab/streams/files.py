@@ -23,7 +23,13 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
 _PACKED = {b"BZh": "bzip2", b"PK\3\4": "zip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED_NAMES = {
+    ".bz2": "bzip2", ".zip": "zip", ".xz": "xz", ".zst": "zstd", ".lz4": "lz4", ".7z": "7-Zip", ".tar": "tar",
+    ".tgz": "tar",
+}  # fmt: skip
 _PARQUET_MAGIC = b"PAR1"
+_BEGIN = 6
+"""Bytes by which a file's kind is guessed."""
 
 
 def read_text(path: Path, purpose: str) -> str:
@@ -80,6 +86,12 @@ def _open_bytes(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
+def zero_cure(path: Path) -> str:
+    """What to do about a text file with a zero byte: name its encoding, or get it again."""
+    cure = _decoding_cure(path)
+    return cure if "utf-16" in cure else f"it is no text file, or damaged: {_AGAIN}"
+
+
 def _undecodable(path: Path, encoding: str) -> str:
     """File, line and bytes at which decoding fails first."""
     try:
@@ -95,10 +107,27 @@ def _undecodable(path: Path, encoding: str) -> str:
     return f"{path}: it is not {encoding}"
 
 
+def packed_name(path: Path) -> str | None:
+    """The cure for a file whose name says that it is packed by something else than gzip; None for any other."""
+    packer = _PACKED_NAMES.get(path.suffix.lower())
+    return None if packer is None else _unpack(packer)
+
+
+def _unpack(packer: str) -> str:
+    return f"it is packed by {packer}: unpack it, or pack it by gzip"
+
+
+def _by_zeros(begin: bytes) -> str:
+    """UTF-16 without a mark has a zero in every second byte of Latin text; any other encoding is guessed."""
+    if len(begin) == _BEGIN and not any(begin[1::2]) and all(begin[::2]):
+        return "utf-16-le"
+    return "utf-16-be" if len(begin) == _BEGIN and not any(begin[::2]) and all(begin[1::2]) else "latin-1"
+
+
 def _decoding_cure(path: Path) -> str:
     try:
         with _open_bytes(path) as file:
-            begin = file.read(6)
+            begin = file.read(_BEGIN)
     except (OSError, *_DAMAGED):
         begin = b""
     if begin.startswith(_GZIP_MAGIC):
@@ -108,6 +137,6 @@ def _decoding_cure(path: Path) -> str:
         return "it is Parquet: set `format` in the mapping to parquet"
     for magic, packer in _PACKED.items():
         if begin.startswith(magic):
-            return f"it is packed by {packer}: unpack it, or pack it by gzip"
-    guess = next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "latin-1")
+            return _unpack(packer)
+    guess = next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), _by_zeros(begin))
     return f"save the file as UTF-8, or set `encoding` in the mapping, for instance {guess}"

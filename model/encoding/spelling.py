@@ -78,7 +78,10 @@ def _spell_float(value: float | np.floating) -> str:
 def _spell_decimal(value: Decimal) -> str:
     if not value.is_finite():
         return ""
-    return str(int(value)) if value == value.to_integral_value() else str(float(value))
+    if value == value.to_integral_value():
+        return str(int(value))
+    # As the float of the same value, where there is one: beyond its digits, different values would become one.
+    return str(float(value)) if Decimal(str(float(value))) == value else f"{value.normalize():f}"
 
 
 def _is_missing(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ EARLIEST, LATEST = 0.0, 4_102_444_800.0
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 """Units per second."""
 _WHOLE = re.compile(r"[+-]?\d+\.0+")
+_RELATIVE = frozenset({"now", "today"})
+"""Words that pandas reads as the moment of reading, whatever the format."""
 
 
 def spelled(column: pd.Series, *, untyped: bool = False) -> NDArray[np.object_]:
@@ -60,6 +63,14 @@ def numbers(column: pd.Series) -> NDArray[np.float64]:
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def stamps(column: pd.Series) -> NDArray[np.float64]:
+    """As `numbers`, without true and false, which are no times although they count as 1 and 0."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return np.full(len(column), np.nan)
+    flags = column.map(lambda value: isinstance(value, bool | np.bool_)) if column.dtype == object else False
+    return np.where(flags, np.nan, numbers(column))
+
+
 def is_typed_time(column: pd.Series) -> bool:
     """Whether the column holds dates or datetimes, which need neither unit nor format."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
@@ -92,8 +103,23 @@ def _seconds_of(value: object) -> float:
 
 def parsed_seconds(texts: NDArray[np.object_], form: str | None) -> NDArray[np.float64]:
     """Seconds since the epoch of text in a strptime format, ISO 8601 if None; nan where it does not fit."""
-    moments = pd.to_datetime(pd.Series(texts), format=form or "ISO8601", errors="coerce", utc=True)
-    return typed_seconds(moments)
+    if form == "mixed":  # pandas' own word: it guesses a format for each value, the month before the day
+        raise ValueError("it guesses a format for each row")
+    said = pd.Series(texts, dtype=object)
+    relative = said.str.strip().str.lower().isin(_RELATIVE)
+    return typed_seconds(pd.to_datetime(said.mask(relative), format=form or "ISO8601", errors="coerce", utc=True))
+
+
+def written_step(column: pd.Series) -> float:
+    """The finest step in which numbers of a text column with an exponent are written: 1e4 for `1.76726E+09`; else 0.
+
+    A spreadsheet writes six digits of a large number, and nobody can see from one value which ones it left out.
+    """
+    texts = [value for value in column.tolist() if isinstance(value, str) and "e" in value.lower()]
+    if not texts or len(texts) < column.notna().sum():
+        return 0.0
+    exponents = [Decimal(text.strip()).as_tuple().exponent for text in texts if read_number(text) is not None]
+    return 10.0 ** min((power for power in exponents if isinstance(power, int)), default=-1)
 
 
 def _objects(values: list[str | None]) -> NDArray[np.object_]:

@@ -113,6 +113,12 @@ def _numbers(table: Table, column: str, purpose: str) -> list[FieldValue]:
             f"{table.source}: {purpose} is declared a number, but {raw.dropna().iloc[0]!r} is none; "
             f"set its kind to single or multi in the mapping"
         )
+    wrong = np.isnan(values) & raw.notna().to_numpy()
+    if wrong.any():
+        log.warning(
+            "%s: %s: %d of %d values are no numbers and count as missing, the first in row %d: %r",
+            table.source, purpose, wrong.sum(), len(values), (row := int(wrong.argmax())) + 1, raw.iloc[row],
+        )  # fmt: skip
     return [None if np.isnan(value) else float(value) for value in values]
 
 

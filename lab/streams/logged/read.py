@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 import pyarrow.parquet
 
-from lab.streams.files import file_errors, open_text, without_mark
+from lab.streams.files import file_errors, open_text, packed_name, without_mark, zero_cure
 from lab.streams.logged.mapping import Format, TableSource
 from lab.streams.stream import StreamError
 
@@ -48,6 +48,10 @@ def _read(source: TableSource, file: Path, kind: Format) -> pd.DataFrame:
     with file_errors(file, kind, source.encoding, cure):
         if file.is_dir():
             raise StreamError(f"{file}: a folder: name a file, or a pattern (part-*.csv) as `path` in the mapping")
+        if file.exists() and not file.is_file():
+            raise StreamError(
+                f"{file}: a pipe or a device, which can be read only once; save it as a file and name that"
+            )
         if file.stat().st_size == 0:
             raise StreamError(f"{file}: the file is empty")
         frame = _READERS[kind](source, file)
@@ -126,8 +130,7 @@ def _check_text(source: TableSource, file: Path, delimiter: str) -> None:
             raise StreamError(f"{file}: two columns are called {twice[0]!r}; rename one")
         for number, line in enumerate(itertools.chain([header], lines), 2 if source.columns else 1):
             if "\0" in line:
-                cure = "it is no text file, or damaged: fetch or write it again"
-                raise StreamError(f"{file}, line {number - bool(source.columns)}: holds a zero byte; {cure}")
+                raise StreamError(f"{file}, line {number - bool(source.columns)}: holds a zero byte; {zero_cure(file)}")
 
 
 _READERS = {"csv": _read_text, "tsv": _read_text, "jsonl": _read_jsonl, "parquet": _read_parquet}
@@ -138,4 +141,5 @@ def _format(file: Path) -> Format:
     for ending, kind in _ENDINGS.items():
         if name.endswith(ending):
             return kind
-    raise StreamError(f"{file}: unknown ending; set `format` in the mapping to csv, tsv, jsonl or parquet")
+    unknown = "unknown ending; set `format` in the mapping to csv, tsv, jsonl or parquet"
+    raise StreamError(f"{file}: {packed_name(file) or unknown}")

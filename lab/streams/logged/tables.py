@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from datetime import time, timedelta
 from pathlib import Path
@@ -19,7 +20,9 @@ from lab.streams.logged.columns import (
     numbers,
     parsed_seconds,
     spelled,
+    stamps,
     typed_seconds,
+    written_step,
 )
 from lab.streams.logged.mapping import LabelRule, TableSource, TimeRule
 from lab.streams.logged.read import read_frames
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _RECENT, _YEAR_S = 315_532_800.0, 31_536_000.0  # 1980: what a time read in another unit has to pass to be guessed
+_FINE_S = 100.0
+"""Seconds. Exact times with an exponent leave out two zeros, because days are multiples of 100 s."""
 _NAMES = 8
 """File names that an error lists."""
 
@@ -102,12 +107,18 @@ class Table:
         elif rule.format is not None or rule.unit == "iso":
             seconds = self._parsed(rule)
         else:
-            seconds = numbers(column) / UNITS[rule.unit]
+            seconds = stamps(column) / UNITS[rule.unit]
             self._check_precision(rule, column)
         self._check_times(rule, column, seconds, how)
         return seconds
 
     def _check_precision(self, rule: TimeRule, column: pd.Series) -> None:
+        written = written_step(column) / UNITS[rule.unit] if column.dtype == object else 0.0
+        if written > _FINE_S:
+            raise StreamError(
+                f"{self.source}: column {rule.column!r} has times as {column.dropna().iloc[0]!r}, rounded to "
+                f"{written:.0f} s; a spreadsheet writes large numbers so: export the column with all digits"
+            )
         if column.dtype not in (np.float16, np.float32):
             return
         step = float(np.spacing(np.abs(column.to_numpy()[np.isfinite(column)]).max(initial=0))) / UNITS[rule.unit]
@@ -201,12 +212,20 @@ def source_files(source: TableSource, folder: Path, path: Path | None = None) ->
     if path is None and not source.path:
         raise StreamError(f"no log file is named: give one, or set interactions.path in the mapping below {folder}")
     wanted = path if path is not None else folder / source.path
-    if path is not None and not path.exists():
-        raise StreamError(f"{path}: no such file; name the log by its path")
-    files = [wanted] if path is not None or wanted.is_file() else sorted(folder.glob(source.path))
+    try:
+        if path is not None and not path.exists():
+            raise StreamError(f"{path}: no such file; name the log by its path")
+        files = [wanted] if path is not None or wanted.is_file() else _matching(folder, source.path)
+    except OSError as error:
+        raise StreamError(f"{wanted}: {error.strerror or error}; correct the path") from error
     if not files:
         raise StreamError(f"{wanted}: no such file; {_missing_cure(folder)}")
     return files
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    # Not by pathlib, which raises for a pattern from the root and for `**` within a name.
+    return [folder / name for name in sorted(glob.glob(pattern, root_dir=folder, recursive=True))]  # noqa: PTH207
 
 
 def _missing_cure(folder: Path) -> str:
@@ -219,12 +238,14 @@ def _missing_cure(folder: Path) -> str:
 
 def _plain(value: object) -> object:
     """The value as people write it: numpy's scalars name their type."""
-    return value.item() if isinstance(value, np.number) else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _time_cure(value: object) -> str:
     if is_nested(value):
         return "one value is wanted: name another column"
+    if isinstance(value, bool | np.bool_):
+        return "true and false are no times: name another column"
     if isinstance(value, time | timedelta):
         return "a time of day or a span has no date: name another column"
     if isinstance(value, str) and not np.isnan(parsed_seconds(np.array([value], dtype=object), None)[0]):

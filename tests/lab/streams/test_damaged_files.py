@@ -16,7 +16,7 @@ from lab.streams.logged.logs import open_log
 from lab.streams.logged.mapping import load_mapping
 from lab.streams.logged.movielens import load
 from lab.streams.logged.movielens_fetch import DataUnavailableError, from_archive
-from tests.lab.streams.log_files import SECONDS, frame, opened, times
+from tests.lab.streams.log_files import CSV, SECONDS, frame, opened, times
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
@@ -150,3 +150,11 @@ def test_a_damaged_copy_of_movielens_is_refused(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"1|2\n")
     with pytest.raises(DataUnavailableError, match="does not hold MovieLens 100K"):
         load(folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("user", ["u0", "Jürgen"])
+def test_utf_16_without_a_mark_is_recognised(tmp_path: Path, encoding: str, user: str) -> None:
+    (tmp_path / "log.csv").write_bytes(CSV.replace("u0", user).encode(encoding))
+    with pytest.raises(StreamError, match=f"set `encoding` in the mapping, for instance {encoding}"):
+        opened(tmp_path, tmp_path / "log.csv")

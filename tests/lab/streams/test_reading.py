@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from lab.streams import Chunk, StreamError
 from lab.streams.logged.logs import open_log
 from lab.streams.logged.mapping import load_mapping
+from model.encoding.spelling import spell
 from tests.lab.streams.log_files import CSV, MAPPING, SECONDS, USERS, frame, opened, parquet, times
 
 # --- one value, one spelling ---
@@ -164,3 +167,43 @@ def test_a_contradictory_or_empty_mapping_is_refused_by_key(tmp_path: Path, mapp
     (tmp_path / "m.yaml").write_text(mapping, encoding="utf-8")
     with pytest.raises(StreamError, match=message):
         load_mapping(tmp_path / "m.yaml")
+
+
+def test_decimals_keep_every_digit_and_are_spelled_as_the_equal_float(tmp_path: Path) -> None:
+    long = [Decimal("12345678901234567890.5") + n for n in range(3)]
+    assert [spell(value) for value in long] == [str(value) for value in long]
+    assert [spell(Decimal(text)) for text in ("0.10", "1E-7", "2.50")] == [spell(0.1), spell(1e-7), spell(2.5)]
+
+
+def test_text_in_a_field_of_numbers_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "users.csv").write_text('id,job,age,tags\nu0,a,"1,5",x\nu1,a,5,x\n', encoding="utf-8")
+    stream = opened(tmp_path, parquet(tmp_path), more=USERS)
+    assert [user.fields.get("age") for user in stream.catalogue.users[:2]] == [None, 5.0]
+    assert "field 'age': 1 of 2 values are no numbers and count as missing, the first in row 1: '1,5'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("users.csv", True), ("u*.csv", True), ("ROOT/u*.csv", True), ("a**b", False), ("x" * 300, False)],
+)
+def test_a_path_of_a_table_may_be_any_pattern(tmp_path: Path, pattern: str, found: bool) -> None:
+    (tmp_path / "users.csv").write_text("id,job,age,tags\nu0,a,1,x\n", encoding="utf-8")
+    users = USERS.replace("users.csv", pattern.replace("ROOT", str(tmp_path)))
+    if found:
+        assert opened(tmp_path, parquet(tmp_path), more=users).catalogue.users[0].fields["age"] == 1.0
+    else:
+        with pytest.raises(StreamError, match=r"(no such file|too long).*correct the path"):
+            opened(tmp_path, parquet(tmp_path), more=users)
+
+
+@pytest.mark.parametrize("name", ["log.csv.zip", "log.csv.bz2", "log.xz", "log.csv.zst"])
+def test_a_name_of_another_packer_is_reported_with_the_remedy(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(StreamError, match=r"it is packed by \w+: unpack it, or pack it by gzip"):
+        opened(tmp_path, tmp_path / name)
+
+
+def test_a_pipe_in_place_of_a_log_is_reported_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.csv")
+    with pytest.raises(StreamError, match=r"log\.csv: a pipe or a device, .*; save it as a file"):
+        opened(tmp_path, tmp_path / "log.csv")

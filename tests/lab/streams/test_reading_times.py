@@ -108,7 +108,40 @@ def test_missing_values_and_non_times_are_refused_in_a_time_column(tmp_path: Pat
         opened(tmp_path, parquet(tmp_path, time=column))
 
 
-@pytest.mark.parametrize("form", ["%Q", "%"])
+@pytest.mark.parametrize("word", ["now", "today", " Now "])
+@pytest.mark.parametrize("rule", ["unit: iso", "format: '%Y-%m-%d %H:%M:%S'"])
+def test_a_word_for_the_moment_of_reading_is_no_time(tmp_path: Path, word: str, rule: str) -> None:
+    texts = [pd.Timestamp(s, unit="s").strftime("%Y-%m-%d %H:%M:%S") for s in SECONDS]
+    frame(time=[*texts[:2], word, *texts[3:]]).to_csv(tmp_path / "log.csv", index=False)
+    with pytest.raises(StreamError, match=rf"column 'time', row 3: cannot read '{word}' as a time"):
+        opened(tmp_path, tmp_path / "log.csv", time=f"{{column: time, {rule}}}")
+
+
+@pytest.mark.parametrize(("form", "unit", "scale"), [("{:.5E}", "s", 1), ("{:.5E}", "ms", 1e3), ("{:g}", "ns", 1e9)])
+def test_times_that_a_spreadsheet_rounded_are_refused(tmp_path: Path, form: str, unit: str, scale: float) -> None:
+    frame(time=[form.format(s * scale) for s in SECONDS]).to_csv(tmp_path / "log.csv", index=False)
+    with pytest.raises(StreamError, match=r"'1\.76726[eE]\+\d\d', rounded to 10000 s; .* export the column with all"):
+        opened(tmp_path, tmp_path / "log.csv", time=f"{{column: time, unit: {unit}}}")
+
+
+@pytest.mark.parametrize(("form", "unit", "scale"), [("{!r}", "ns", 1e9), ("{:.9e}", "s", 1)])
+def test_exact_times_with_an_exponent_are_read(tmp_path: Path, form: str, unit: str, scale: float) -> None:
+    frame(time=[form.format(s * scale) for s in SECONDS]).to_csv(tmp_path / "log.csv", index=False)
+    stream = opened(tmp_path, tmp_path / "log.csv", time=f"{{column: time, unit: {unit}}}")
+    assert set(times(stream)) <= set(SECONDS)
+
+
+@pytest.mark.parametrize("column", [[True] * 40, [None, *[True] * 39], [*SECONDS[:39], False]])
+def test_true_and_false_are_no_times(tmp_path: Path, column: list[object]) -> None:
+    log = tmp_path / "log.jsonl"
+    frame(time=pd.Series(column, dtype=object)).to_json(log, orient="records", lines=True)
+    with pytest.raises(StreamError, match=r"cannot read (True|False) .* no times: name another|the time is empty"):
+        opened(tmp_path, log)
+    with pytest.raises(StreamError, match=r"cannot read True as a time .* true and false are no times: name another"):
+        opened(tmp_path, parquet(tmp_path, time=[True] * 40))
+
+
+@pytest.mark.parametrize("form", ["%Q", "%", "mixed"])
 def test_an_invalid_time_format_is_refused(tmp_path: Path, form: str) -> None:
     (tmp_path / "log.csv").write_text(CSV, encoding="utf-8")
     with pytest.raises(StreamError, match=r"time\.format .* is no strptime format"):
