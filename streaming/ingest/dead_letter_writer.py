@@ -30,6 +30,8 @@ class DeadLetterWriter:
         self._topic = config.topics.dead_letters
         self._throttle = Throttle(_LOG_EVERY_S)
         self._unlogged: Counter[str] = Counter()
+        for reason in CURES:  # at zero, so that Prometheus sees the first one as an increase
+            metrics.ingest.DEAD_LETTERS.labels(reason=reason)
 
     def of(self, record: Any, refusal: RefusedError, now: float, attempts: int = 1) -> Output:
         """The letter for a record of kafka-python; `now` is the time of the refusal, seconds."""

@@ -85,7 +85,6 @@ class Processor:
             topic_allow_declare=False,
             topic_replication_factor=config.kafka.replication_factor,
             consumer_auto_offset_reset="earliest",
-            broker_commit_livelock_soft_timeout=10**9,  # commit.py commits offsets, which Faust does not notice
             stream_wait_empty=False,
             broker_session_timeout=config.processor.session_timeout_s,
             broker_heartbeat_interval=config.processor.session_timeout_s / 5,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 from model.drift.signs import Signals
 from model.drift.verdict import VerdictKind
+from model.gate.decision import Decided
 from streaming.events.decisions import Decision
 from streaming.group.decisions import GATE
 from streaming.group.drift_monitor import ALARM, VERDICT
@@ -31,6 +33,8 @@ class DriftMetrics:
         self._group = group
         self._exported: Counter[str] = Counter()
         self._failures = 0
+        for kind in get_args(Decided):  # at zero, so that Prometheus sees the first one as an increase
+            metrics.learner.GATE_DECISIONS.labels(group, kind)
 
     def export(self, look: DriftView) -> None:
         """Sets every metric; unknown values become NaN, as Prometheus represents them."""

@@ -46,6 +46,10 @@ class FetchConsumer(Consumer):  # type: ignore[misc]
         """Commits `offset` to the broker; Faust's own `commit` writes only the offsets of acknowledged records."""
         await self._commit({tp: offset})
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Checks nothing. Faust would log an error every few minutes, that its stream does not process records or that
+        nothing is committed: no record passes its stream. `driftline_processor_lag_records` shows what waits."""
+
     async def _take_all(self, records: Mapping[TP, Fetched], active: set[TP] | None) -> None:
         generation = self.app.consumer_generation_id
         for tp, fetched in records.items():

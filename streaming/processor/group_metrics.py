@@ -36,6 +36,9 @@ class GroupMetrics:
         self._window = PrequentialWindow(WINDOW_EXAMPLES)
         self._lists = ListWindow(WINDOW_LISTS)
         self._exported: dict[str, int] = {}
+        # A counter that exists only from its first count on has not increased for Prometheus: no alert would see it.
+        for reason in metrics.join.DROP_REASONS:
+            metrics.join.JOIN_DROPPED.labels(group, reason)
 
     def learned(self, learned: Learned, seconds: float) -> None:
         """Counts one micro-batch, which took `seconds` to learn."""

@@ -236,14 +236,14 @@ def _lost() -> PanelRow:
                 "Dead letters by reason",
                 "Records refused, per second. The topic `dead-letters` holds each of them.",
                 "ops",
-                Query("driftline:dead_letters:rate5m", "{{reason}}"),
+                Query("driftline:dead_letters:rate5m > 0", "{{reason}}"),
             ),
             line(
                 "Dropped by the join",
                 "Records the join could not use, per second, by reason.",
                 "ops",
                 Query(
-                    'sum by (group, reason) (rate(driftline_join_dropped_total{group=~"$group"}[5m]))',
+                    'sum by (group, reason) (rate(driftline_join_dropped_total{group=~"$group"}[5m])) > 0',
                     "{{group}} {{reason}}",
                 ),
                 Query(

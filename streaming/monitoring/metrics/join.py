@@ -6,12 +6,15 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EXAMPLES_JOINED = Counter("driftline_examples_joined_total", "Examples whose label is decided.", ["group", "label"])
 OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests whose label window is open.", ["group"])
+DROP_REASONS = (
+    "late_impression", "late_feedback", "orphan_feedback", "duplicate", "unshown_item", "evicted", "feedback_evicted",
+    "feedback_unread", "uncorrectable", "other_backbone", "other_tasks", "bad_payload", "undecodable", "unjoinable",
+    "lost_in_recovery", "lost_with_topic", "unreadable_row", "learning_stopped", "unlearnable", "other_experiment",
+    "set_aside", "immature", "unlearned_click",
+)  # fmt: skip
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
-    "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, "
-    "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, other_tasks, "
-    "bad_payload, undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
-    "learning_stopped, unlearnable, other_experiment, set_aside, immature, unlearned_click.",
+    f"Records the join could not use, by reason: {', '.join(DROP_REASONS)}.",
     ["group", "reason"],
 )
 LABEL_DELAY = Histogram(

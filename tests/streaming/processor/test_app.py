@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from streaming.config import Config
 from streaming.kernel_log.errors import OwnershipLostError
@@ -97,3 +100,20 @@ async def test_a_group_fenced_during_release_does_not_affect_the_next_assignment
     processor._lose(0, new, fenced)  # type: ignore[arg-type]
     await asyncio.sleep(0)
     assert abandoned == [new] and 0 not in processor._groups
+
+
+async def test_faust_does_not_call_its_unused_stream_stuck(caplog: pytest.LogCaptureFixture) -> None:
+    faust_app = Processor(CONFIG, OPENED, NoStore(), TaskSupervisor()).app
+    consumer = faust_app.consumer
+    traffic = TP(CONFIG.topics.traffic, 0)
+    waiting = SimpleNamespace(highwater=100, position=7, timestamp=time.time() * 1_000)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: waiting)
+    subscriptions = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    thread = consumer._thread
+    thread._consumer = SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=subscriptions))
+    thread.time_started = time.time() - 3_600
+    faust_app.topics.acks_enabled_for = lambda _: True
+    consumer.verify_event_path(time.time(), traffic)
+    assert not caplog.records
+    thread.verify_event_path(time.time(), traffic)  # what would be said
+    assert "Stream has not started processing" in caplog.text
