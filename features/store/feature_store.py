@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from features.config import FeatureConfig
@@ -15,8 +15,11 @@ from features.store import codec
 from features.store.definitions import ITEM_PROFILE, ITEM_TEXT, UPDATED_AT, USER_PROFILE, VECTOR, live_view
 from features.store.online import OnlineStore
 from features.store.read_counts import ReadCounts, Uncounted
+from features.store.undeclared import UndeclaredFields
 from features.text import TextEncoder
+from model.config import FieldSpec
 from model.encoding.profile import ItemFeatures, UserFeatures
+from model.encoding.spelling import FieldValue
 
 _CONVERSIONS = "\x1ecvr"
 
@@ -39,6 +42,10 @@ class FeatureStore:
         self.online = OnlineStore(config, run_dir)
         self._counts = counts or Uncounted()
         self._text = text
+        self._undeclared = {
+            USER_PROFILE: UndeclaredFields(USER_PROFILE, "features.user_fields", config.user_fields),
+            ITEM_PROFILE: UndeclaredFields(ITEM_PROFILE, "features.item_fields", config.item_fields),
+        }
 
     @property
     def applied(self) -> bool:
@@ -57,8 +64,7 @@ class FeatureStore:
         """Replaces the users' profiles; for several with one id, the last one is kept. Raises StoreUnavailableError."""
         rows = []
         for user in {user.user_id: user for user in users}.values():
-            fields, wrong = codec.write_fields(self.config.user_fields, user.fields)
-            self.defaulted(USER_PROFILE, "bad_value", wrong)
+            fields = self._written(USER_PROFILE, self.config.user_fields, user.fields)
             rows.append((user.user_id, {**fields, UPDATED_AT: codec.number(user.time)}))
         self.online.write(USER_PROFILE, rows)
 
@@ -73,8 +79,7 @@ class FeatureStore:
         vectors = self._text.encode([item.text for item in last])
         profiles, texts = [], []
         for item, vector in zip(last, vectors, strict=True):
-            fields, wrong = codec.write_fields(self.config.item_fields, item.fields)
-            self.defaulted(ITEM_PROFILE, "bad_value", wrong)
+            fields = self._written(ITEM_PROFILE, self.config.item_fields, item.fields)
             age = {UPDATED_AT: codec.number(item.time)}
             profiles.append((item.item_id, {**fields, **age}))
             texts.append((item.item_id, {VECTOR: codec.vector(vector), **age}))
@@ -170,6 +175,13 @@ class FeatureStore:
             rows = [None if row is None or codec.updated_at(row) < oldest else row for row in rows]
         self._count_read(view, rows, stale=rows.count(None) - missing)
         return rows
+
+    def _written(self, view: str, specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -> codec.Values:
+        """A profile's declared fields as Feast's values; counts those that are left out."""
+        written, wrong = codec.write_fields(specs, fields)
+        self.defaulted(view, "bad_value", wrong)
+        self.defaulted(view, "undeclared", self._undeclared[view].count(fields))
+        return written
 
     def defaulted(self, view: str, reason: str, number: int) -> None:
         """Counts values that a reader replaces by defaults; zero is not counted."""

@@ -15,8 +15,8 @@ class ReadCounts(Protocol):
         """Found profiles in which a declared field has a value."""
 
     def defaulted(self, view: str, reason: str, number: int) -> None:
-        """Entities or values replaced by defaults; the reason is `missing`, `stale`, `bad_value`, `unknown_value` or
-        `cut_value`."""
+        """Entities or values replaced by defaults; the reason is `missing`, `stale`, `bad_value`, `unknown_value`,
+        `cut_value` or `undeclared` (a field that is not stored)."""
 
 
 class Uncounted:

@@ -238,6 +238,23 @@ def test_a_bad_profile_value_is_left_out_and_counted(
     assert counts["user_profile", "bad_value"] == wrong
 
 
+def test_a_field_that_nobody_declared_is_counted_and_named_once(
+    store: FeatureStore, counts: Counts, caplog: pytest.LogCaptureFixture
+) -> None:
+    for time in (1.0, 2.0):
+        store.write_items([ItemProfile("i", time, "", {"genre": ["Drama"], "year": 1990.0})])
+    store.write_users([UserProfile("u", 1.0, {f"made-up-{number}": 1.0 for number in range(1_000)})])
+    assert counts["item_profile", "undeclared"] == 2
+    assert counts["user_profile", "undeclared"] == 1_000
+    assert store.read_items(["i"])[0].fields == {"year": 1990.0}  # type: ignore[union-attr]
+    said = [record.message for record in caplog.records if "does not declare" in record.message]
+    assert said[0] == (
+        "profiles of item_profile come with a field 'genre', which features.item_fields does not declare: it is not "
+        "stored; did you mean 'genres'?"
+    )
+    assert len(said) == 21, "a sender that makes up names does not fill the log"
+
+
 def test_items_with_unusual_values_are_stored(store: FeatureStore) -> None:
     odd = [
         ItemProfile("", 1.0, "", {"genres": []}),
