@@ -3,10 +3,12 @@ treat each row by itself."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -124,28 +126,48 @@ def _called(function: RowFunction, index: Tensor) -> Tensor:
 def _call(method: str, call: Callable[..., Any], n: int, make_inputs: Callable[[], tuple[Any, ...]]) -> Tensor:
     """What a method gives for `n` rows. Raises ValueError unless it is a dense tensor of floating-point numbers."""
     inputs, untouched = make_inputs(), make_inputs()
-    before = _settings_of_torch()
+    before = _settings_of_the_process()
     try:
         result = call(*inputs)
     except (Exception, SystemExit) as error:
         raise ValueError(f"{method}() fails for {n} row(s): {type(error).__name__}: {error}") from error
-    for setting, value in _settings_of_torch().items():
+    for setting, value in _settings_of_the_process().items():
         if value != before[setting]:
-            raise ValueError(f"{method}() changes torch's {setting}, which belongs to the whole process: do not set it")
-    if not isinstance(result, Tensor) or not result.is_floating_point() or result.layout != torch.strided:
+            raise ValueError(f"{method}() changes {setting}, which belongs to the whole process: do not set it")
+    if not _is_dense(result):
         kind = f"a tensor of {result.dtype}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
         raise ValueError(f"{method}() gives {kind}, expected a dense tensor of floating-point numbers")
+    if result.device.type != "cpu":
+        raise ValueError(f"{method}() gives a tensor on {result.device}, expected one on the CPU, where its inputs are")
     for given, kept in zip(inputs, untouched, strict=True):
         if not _equal(given, kept):
             raise ValueError(f"{method}() changes its input in place: work on a copy")
     return result
 
 
-def _settings_of_torch() -> dict[str, object]:
+def _is_dense(result: Any) -> bool:
+    return (
+        isinstance(result, Tensor)
+        and result.is_floating_point()
+        and result.layout == torch.strided
+        and not result.is_nested
+    )
+
+
+def _settings_of_the_process() -> dict[str, object]:
+    """What a method must leave as it is. A random state is a seed for everything else that draws in this process;
+    torch's is kept by the caller, because randomness inside is reported as such."""
+    drawn: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]
     return {
-        "default dtype": torch.get_default_dtype(),
-        "gradient mode": torch.is_grad_enabled(),
-        "number of threads": torch.get_num_threads(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": torch.get_default_device(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "torch's precision of matrix products": torch.get_float32_matmul_precision(),
+        "numpy's random state": (drawn["state"]["key"].tobytes(), drawn["state"]["pos"]),
+        "numpy's handling of errors": np.geterr(),
+        "Python's random state": random.getstate(),
     }
 
 
@@ -217,7 +239,9 @@ def _check_gradient(function: RowFunction, count: int) -> None:
                 raise ValueError(
                     f"{function.method}() is not differentiable in its first input: is there a no_grad or a detach?"
                 )
-            (gradient,) = torch.autograd.grad(result.sum(), leaf)
+            (gradient,) = torch.autograd.grad(result.sum(), leaf, allow_unused=True)
+        if gradient is None:
+            raise ValueError(f"{function.method}() gives values that do not come from its first input")
         if not bool(torch.isfinite(gradient).all()):
             raise ValueError(f"{function.method}() has a gradient that is not finite")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -240,6 +242,51 @@ def test_a_module_that_would_fail_in_serving_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=words):
         WrappedBackbone(module(), probe)
+
+
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        (lambda: np.random.seed(0), r"represent\(\) changes numpy's random state"),
+        (lambda: random.seed(0), r"represent\(\) changes Python's random state"),
+        (lambda: torch.set_default_device("meta"), r"represent\(\) changes torch's default device"),
+        (lambda: torch.use_deterministic_algorithms(True), r"represent\(\) changes torch's deterministic mode"),
+        (lambda: torch.set_float32_matmul_precision("medium"), r"changes torch's precision of matrix products"),
+        (lambda: np.seterr(all="raise"), r"represent\(\) changes numpy's handling of errors"),
+    ],
+)
+def test_a_method_that_changes_the_whole_process_is_refused(
+    seed: Callable[[], object], words: str, probe: FeatureBatch
+) -> None:
+    def seeding(method: Method, _: nn.Module) -> Method:
+        return lambda *given: (seed(), method(*given))[1]
+
+    errors, states = np.geterr(), (random.getstate(), np.random.get_state())
+    try:
+        with pytest.raises(ValueError, match=words):
+            WrappedBackbone(changed(Good, "represent", seeding), probe)
+    finally:
+        torch.set_default_device(None)
+        torch.use_deterministic_algorithms(False)
+        torch.set_float32_matmul_precision("highest")
+        np.seterr(**errors)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.to("meta"), r"predict\(\) gives a tensor on meta, expected one on the CPU"),
+        (nn.Parameter, r"predict\(\) gives values that do not come from its first input"),
+        (lambda x: torch.nested.nested_tensor([x]), r"predict\(\) gives a tensor of torch.float32, expected a dense"),
+    ],
+)
+def test_a_result_that_cannot_be_used_is_refused_by_name(
+    change: Callable[[Tensor], object], words: str, probe: FeatureBatch
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        WrappedBackbone(changed(Good, "predict", after(change)), probe)
 
 
 def test_every_learned_number_is_in_the_fingerprint(probe: FeatureBatch) -> None:
