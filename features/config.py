@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from features.redis_address import redis_address
 from model.config import FieldSpec, Section
 from model.paths import user_name_or_path
+
+_PROJECT = re.compile(r"[^\W_][\w-]*")
 
 
 class FeatureConfig(Section):
@@ -68,6 +72,19 @@ class FeatureConfig(Section):
         description="Sparse fields of an item.",
     )
 
+    @field_validator("project")
+    @classmethod
+    def _names_tables(cls, project: str) -> str:
+        if not _PROJECT.fullmatch(project):
+            raise ValueError(f"{project!r} is no name of a project: give letters, digits and underscores")
+        return project
+
+    @model_validator(mode="after")
+    def _no_hyphen_in_a_table(self) -> FeatureConfig:
+        if self.online_store == "sqlite" and "-" in self.project:
+            raise ValueError(f"project {self.project!r} has a hyphen, but it names tables of SQLite: use an underscore")
+        return self
+
     @field_validator("user_fields", "item_fields")
     @classmethod
     def _unique(cls, specs: tuple[FieldSpec, ...]) -> tuple[FieldSpec, ...]:
@@ -81,7 +98,7 @@ class FeatureConfig(Section):
     def _address_alone(cls, address: str) -> str:
         if "password=" in address:
             raise ValueError("the address is printed and logged: set the password as features.redis_password instead")
-        return address
+        return redis_address(address)
 
     @field_validator("text_model")
     @classmethod

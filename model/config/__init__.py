@@ -12,7 +12,7 @@ from model.config.backbone import (
     ItemAspect,
     QueryAspect,
 )
-from model.config.data import DomainConfig, FieldSpec
+from model.config.data import OWN_COLUMNS, DomainConfig, FieldSpec, field_name
 from model.config.history import NO_HISTORY, HistorySpec
 from model.config.kernel import KernelConfig, LearnerConfig
 from model.config.pretrain import PretrainConfig
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_SEED",
     "NO_HISTORY",
     "NO_QUERY",
+    "OWN_COLUMNS",
     "QUERY_ASPECTS",
     "BackboneConfig",
     "DomainConfig",
@@ -35,4 +36,5 @@ __all__ = [
     "PretrainConfig",
     "QueryAspect",
     "Section",
+    "field_name",
 ]

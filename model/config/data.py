@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from model.config.section import Section
+
+OWN_COLUMNS = ("updated_at", "user_id", "item_id")
+"""Columns that every profile has in the feature store; a field of the same name would be overwritten by them."""
+
+
+def field_name(name: str) -> str:
+    """`name`, if a field of a profile may have it. Raises ValueError."""
+    if name in OWN_COLUMNS:
+        raise ValueError(f"{name!r} is a column of the profiles themselves: give the field another name")
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"{name!r} names no field: give it printable text")
+    return name
 
 
 class FieldSpec(Section):
     """One sparse field of a user or an item."""
 
-    name: str = Field(description="Name of the field in events and in the feature store.")
+    name: Annotated[str, AfterValidator(field_name)] = Field(
+        description="Name of the field in events and in the feature store."
+    )
     kind: Literal["single", "multi", "number"] = Field(
         default="single", description="One value, a list of values, or a number that is cut into buckets."
     )

@@ -61,8 +61,8 @@ class KafkaConfig(Section):
 
 
 def _not_dots(name: str) -> str:
-    if name in {".", ".."}:
-        raise ValueError(f"Kafka accepts no topic that is called {name!r}")
+    if name in {".", ".."} or name.startswith("__"):
+        raise ValueError(f"Kafka accepts no topic that is called {name!r}, or keeps it for itself")
     return name
 
 
@@ -101,9 +101,11 @@ class TopicConfig(Section):
 
     @model_validator(mode="after")
     def _each_its_own(self) -> TopicConfig:
-        names = [*self.names().values()]
+        # Kafka writes a dot as an underscore in its metrics, and refuses a topic whose name differs in that alone.
+        names = [name.replace(".", "_") for name in self.names().values()]
         if len(set(names)) != len(names):
-            raise ValueError(f"{max(names, key=names.count)!r} is the name of two topics: give each its own")
+            twice = max(names, key=names.count)
+            raise ValueError(f"{twice!r} is the name of two topics (a dot counts as an underscore): give each its own")
         return self
 
     def names(self) -> dict[str, str]:
@@ -114,7 +116,9 @@ class TopicConfig(Section):
 class GroupConfig(Section):
     """One kernel group: a set of domains that learn together, in one order, on one partition."""
 
-    name: str = Field(pattern="^[a-z0-9_-]+$", description="Name of the group; request ids begin with it.")
+    name: str = Field(
+        pattern="^[a-z0-9_-]+$", max_length=64, description="Name of the group; request ids begin with it."
+    )
     scene: tuple[str, ...] = Field(default=(), description="Scenes of the group; empty means all.")
     region: tuple[str, ...] = Field(default=(), description="Regions of the group; empty means all.")
     period: tuple[str, ...] = Field(default=(), description="Periods of the group; empty means all.")

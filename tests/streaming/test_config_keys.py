@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_environment")
 
 OTHER: dict[str, Any] = {
     "KAFKA__BOOTSTRAP": "other:9092",
+    "FEATURES__REDIS": "other:6379",
     "KAFKA__SECURITY_PROTOCOL": "SSL",
     "KAFKA__SASL_MECHANISM": "PLAIN",
     "LOG_LEVEL": "ERROR",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from lab.streams.files import read_text
 from lab.streams.sections import Category, parse_section
-from model.config import FieldSpec, Section
+from model.config import FieldSpec, Section, field_name
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -139,7 +139,9 @@ class SideTable(TableSource):
     path: str = Field(description="File or glob, relative to the mapping file.")
     key: str = Field(description="Column of the identifier.")
     text: tuple[str, ...] = Field(default=(), description="Columns that make the item's text, joined by a full stop.")
-    fields: dict[str, FieldRule] = Field(default={}, description="Sparse fields by name.")
+    fields: dict[Annotated[str, AfterValidator(field_name)], FieldRule] = Field(
+        default={}, description="Sparse fields by name; `column` reads one from a column of another name."
+    )
 
     def specs(self) -> tuple[FieldSpec, ...]:
         """The fields as the feature encoder takes them."""

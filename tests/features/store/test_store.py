@@ -15,9 +15,11 @@ from pydantic import ValidationError
 from features.config import FeatureConfig
 from features.live.layout import OVERALL, Kind, LiveRow
 from features.profiles import ItemProfile, UserProfile
+from features.store.definitions import UPDATED_AT, join_key
 from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
+from model.config import OWN_COLUMNS
 from model.encoding.spelling import FieldValue
 from tests.features.conftest import Counting, Counts
 from tests.redis_server import redis_server
@@ -339,3 +341,12 @@ def test_an_unreachable_redis_is_reported_with_its_address_and_a_remedy(tmp_path
     with pytest.raises(StoreUnavailableError, match=r"Redis at localhost:1 .*DRIFTLINE_FEATURES__REDIS"):
         store.apply()
     assert not store.applied
+
+
+def test_no_field_can_have_the_name_of_a_column_of_every_profile() -> None:
+    assert set(OWN_COLUMNS) == {UPDATED_AT, join_key("user"), join_key("item")}
+
+
+@pytest.mark.parametrize("address", ["h:6379", "h:1,ssl=true,db=3", "10.0.0.1:65535"])
+def test_an_address_of_redis_may_carry_options(address: str) -> None:
+    assert FeatureConfig(redis=address).redis == address

@@ -207,3 +207,10 @@ def test_a_pipe_in_place_of_a_log_is_reported_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.csv")
     with pytest.raises(StreamError, match=r"log\.csv: a pipe or a device, .*; save it as a file"):
         opened(tmp_path, tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize("name", ["updated_at", "user_id", " "])
+def test_a_field_of_a_mapping_may_not_have_a_name_that_profiles_use(tmp_path: Path, name: str) -> None:
+    users = f"users: {{path: users.csv, key: id, fields: {{'{name}': {{column: age}}}}}}"
+    with pytest.raises(StreamError, match=r"users\.fields.*(give the field another name|give it printable text)"):
+        opened(tmp_path, parquet(tmp_path), more=users)
