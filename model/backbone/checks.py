@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ def _call(method: str, call: Callable[..., Any], n: int, make_inputs: Callable[[
     return result
 
 
-def _is_dense(result: Any) -> bool:
+def _is_dense(result: object) -> TypeGuard[Tensor]:
     return (
         isinstance(result, Tensor)
         and result.is_floating_point()
@@ -157,7 +157,7 @@ def _is_dense(result: Any) -> bool:
 def _settings_of_the_process() -> dict[str, object]:
     """What a method must leave as it is. A random state is a seed for everything else that draws in this process;
     torch's is kept by the caller, because randomness inside is reported as such."""
-    drawn: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]
+    drawn: Any = np.random.get_state(legacy=False)
     return {
         "torch's default dtype": torch.get_default_dtype(),
         "torch's default device": torch.get_default_device(),
