@@ -66,10 +66,20 @@ class Demand:
     """The consequence of another value."""
     at_least: bool = False
     """Whether larger numbers are allowed; -1 means no limit."""
+    at_most: int | None = None
+    """The largest of them, if there is one."""
+
+    @property
+    def wanted(self) -> str:
+        """The demand in words."""
+        most = "" if self.at_most is None else f" and at most {self.at_most}"
+        return f"at least {self.value}{most}" if self.at_least else self.value
 
     def met_by(self, value: str) -> bool:
         """Whether this value satisfies the demand."""
         if self.at_least and value.removeprefix("-").isdigit():
+            if self.at_most is not None:
+                return int(self.value) <= int(value) <= self.at_most
             return int(value) == -1 or int(value) >= int(self.value)
         return value == self.value
 
@@ -116,8 +126,13 @@ def topics(config: Config) -> tuple[Topic, ...]:
 def _acknowledged_twice(replicas: int) -> dict[str, Demand]:
     if replicas < _REPLICAS_TO_SPARE:  # with two replicas, one dead broker would stop every write
         return {}
-    why = "a record that one broker alone has acknowledged is gone with that broker"
-    return {"min.insync.replicas": Demand("2", why, at_least=True)}
+    most = replicas - 1
+    few = f"what fewer brokers have acknowledged is gone with them, and with more than {most} one dead broker stops all"
+    behind = "a broker that was behind may lead, and then acknowledged records are gone"
+    return {
+        "min.insync.replicas": Demand("2", few, at_least=True, at_most=most),
+        "unclean.leader.election.enable": Demand("false", behind),
+    }
 
 
 def _ms(hours: float) -> int:
@@ -209,9 +224,9 @@ def warn_of_settings(admin: KafkaAdminClient, wanted: Sequence[Topic], bootstrap
             value = str(described.get(topic.name, {}).get(name, {}).get("value", demand.value))
             if not demand.met_by(value):
                 log.warning(
-                    "topic %s has %s = %s and must have %s%s: %s; mend it with `kafka-configs.sh --bootstrap-server %s"
+                    "topic %s has %s = %s and must have %s: %s; mend it with `kafka-configs.sh --bootstrap-server %s"
                     " --alter --entity-type topics --entity-name %s --add-config %s=%s`",
-                    topic.name, name, value, "at least " if demand.at_least else "", demand.value, demand.why,
+                    topic.name, name, value, demand.wanted, demand.why,
                     bootstrap, topic.name, name, demand.value,
                 )  # fmt: skip
 

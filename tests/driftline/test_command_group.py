@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -159,6 +160,28 @@ def test_an_interruption_while_modules_are_imported_ends_in_one_line(number: sig
         process.send_signal(number)
         assert process.stderr.read() == "interrupted: `driftline` has ended\n"
     assert process.returncode == 128 + number
+
+
+WIDTH = """
+import os, shutil, sys
+from types import ModuleType
+cli = sys.modules["driftline.cli"] = ModuleType("driftline.cli")
+cli.main = lambda: print(shutil.get_terminal_size((7, 7)).columns, os.environ.get("COLUMNS"))
+from driftline.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("columns", "seen"), [("0", "7 None"), ("60", "60 60")])
+def test_a_terminal_of_no_columns_is_one_of_unknown_width(columns: str, seen: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WIDTH],
+        env={**os.environ, "COLUMNS": columns},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == seen
 
 
 CLEANING_UP = """

@@ -112,6 +112,15 @@ def test_with_three_replicas_two_brokers_must_acknowledge(replicas: int, wanted:
         assert (None if demand is None else demand.value) == wanted
 
 
+def test_settings_that_lose_records_or_stop_with_one_dead_broker_do_not_meet_the_demands() -> None:
+    for topic in topics(Config(kafka=KafkaConfig(replication_factor=3))):
+        insync = topic.demands["min.insync.replicas"]
+        assert [insync.met_by(value) for value in ("1", "2", "3", "-1")] == [False, True, False, False]
+        assert insync.wanted == "at least 2 and at most 2"
+        assert not topic.demands["unclean.leader.election.enable"].met_by("true")
+    assert topics(Config(kafka=KafkaConfig(replication_factor=5)))[0].demands["min.insync.replicas"].met_by("4")
+
+
 def test_the_time_of_a_record_is_that_of_the_broker(stream_config: Config) -> None:
     ensure_topics(stream_config)
     with make_producer(stream_config.kafka) as producer:
