@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -10,13 +11,24 @@ from rich.console import Console
 from driftline.context import log_to_stderr, settings
 
 app = typer.Typer()
+_NAME = re.compile(r"[\w-][\w.-]{0,199}")
+
+
+def _folder_name(name: str | None) -> str | None:
+    """The name, unless it would lead out of the folder that it names a part of."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise typer.BadParameter(f"{name!r} names no folder: give letters, digits, dots, underscores and hyphens")
+    return name
 
 
 @app.command("replay-log", rich_help_panel="Operate")
 def replay_log(
     context: typer.Context,
     group: Annotated[str, typer.Option(help="Kernel group.")],
-    into: Annotated[str, typer.Option(help="Name of the result: a folder in `run_dir`/replays.", metavar="NAME")],
+    into: Annotated[
+        str,
+        typer.Option(help="Name of the result: a folder in `run_dir`/replays.", metavar="NAME", callback=_folder_name),
+    ],
     from_offset: Annotated[int | None, typer.Option(help="Begin at this offset of the group's traffic.", min=0)] = None,
     from_time: Annotated[float | None, typer.Option(help="Begin at this broker time, epoch seconds.")] = None,
     until_offset: Annotated[int | None, typer.Option(help="End before this offset.", min=0)] = None,
@@ -24,7 +36,8 @@ def replay_log(
     skip_from: Annotated[int | None, typer.Option(help="Leave out what is from this offset on ..", min=0)] = None,
     skip_to: Annotated[int | None, typer.Option(help=".. and before this one.", min=0)] = None,
     start: Annotated[
-        str | None, typer.Option(help="Begin with the state of an earlier replay.", metavar="NAME")
+        str | None,
+        typer.Option(help="Begin with the state of an earlier replay.", metavar="NAME", callback=_folder_name),
     ] = None,
     publish: Annotated[bool, typer.Option("--publish", help="Make the result the group's state.")] = False,
     by: Annotated[str, typer.Option(help="Who does this, for the audit.")] = "operator",

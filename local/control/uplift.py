@@ -11,6 +11,7 @@ from rich.table import Table
 
 from model.uplift import UPLIFT_ARMS, Effect, UpliftLook
 from streaming.config import Config
+from streaming.control.history import partition_of
 from streaming.control.orders import read_decisions
 
 _VERDICTS = {
@@ -21,7 +22,9 @@ _VERDICTS = {
 
 
 def print_uplift(config: Config, group: str | None, console: Console, *, as_json: bool) -> None:
-    """The newest look of a group, or of each."""
+    """The newest look of a group, or of each. Raises ControlError for an unknown group."""
+    if group is not None:
+        partition_of(config, group)
     groups = [group] if group is not None else [known.name for known in config.groups]
     looks = {name: _newest(config, name) for name in groups}
     if as_json:

@@ -32,6 +32,21 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
+@pytest.mark.parametrize("command", ["kernel show nope 1", "kernel freeze nope", "uplift --group nope"])
+def test_every_command_refuses_a_group_that_is_not_configured(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no kernel group 'nope'; the configured ones are: main" in refused(capsys, *command.split())
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", ".", "..", "", "a/b", "a\0b"])
+@pytest.mark.parametrize("option", ["--into", "--start"])
+def test_the_name_of_a_replay_stays_in_the_folder_of_replays(
+    option: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [] if option == "--into" else ["--into", "a"]
+    said = refused(capsys, "replay-log", "--group", "main", option, name, *others)
+    assert "names no folder: give letters, digits" in said
+
+
 @pytest.mark.parametrize(("path", "command"), list(leaves(typer.main.get_command(app))), ids=str)
 def test_every_command_takes_the_common_options(path: tuple[str, ...], command: Any) -> None:
     assert set(COMMON) <= {option.name for option in command.params}, path
