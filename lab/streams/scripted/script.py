@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -176,7 +177,12 @@ def search_suite() -> dict[str, Script]:
 
 
 def _shipped(folder_name: str) -> dict[str, Script]:
+    return {script.name: script for script in _scripts_in(folder_name)}
+
+
+@cache
+def _scripts_in(folder_name: str) -> tuple[Script, ...]:
+    """Read once: the tables of one report ask for the suite dozens of times."""
     folder = resources.files("lab.streams.scripted") / folder_name
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    scripts = [parse_script(f.read_text(encoding="utf-8"), f.name) for f in files]
-    return {script.name: script for script in scripts}
+    return tuple(parse_script(f.read_text(encoding="utf-8"), f.name) for f in files)

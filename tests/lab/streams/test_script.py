@@ -77,6 +77,12 @@ def test_the_shipped_scripts_cover_every_kind_and_shape_and_no_drift_at_all() ->
     assert all(script.about for script in (standard_suite() | unmatched_suite()).values())
 
 
+def test_the_shipped_scripts_are_read_once_and_a_changed_suite_is_its_owners_alone() -> None:
+    mine = standard_suite()
+    kept = mine.pop("no-drift")
+    assert standard_suite()["no-drift"] is kept
+
+
 def test_the_unmatched_scripts_are_found_by_name_and_are_not_in_the_standard_suite() -> None:
     assert not set(unmatched_suite()) & set(standard_suite())
     for name, unmatched in unmatched_suite().items():
