@@ -21,6 +21,10 @@ def _folder_name(name: str | None) -> str | None:
     return name
 
 
+_TABLE_WIDTH = 110
+"""Columns that the table of `off-policy` needs so that no figure is broken in two."""
+
+
 @app.command("replay-log", rich_help_panel="Operate")
 def replay_log(
     context: typer.Context,
@@ -74,3 +78,25 @@ def uplift(
     from local.control.uplift import print_uplift
 
     print_uplift(settings(context), group, Console(), as_json=as_json)
+
+
+@app.command("off-policy", rich_help_panel="Operate")
+def off_policy(
+    context: typer.Context,
+    group: Annotated[str, typer.Option(help="Kernel group.")],
+    from_time: Annotated[float | None, typer.Option(help="Begin at this broker time, epoch seconds.")] = None,
+    until_time: Annotated[float | None, typer.Option(help="End before this broker time, epoch seconds.")] = None,
+    kernel: Annotated[
+        list[int] | None,
+        typer.Option(help="Judge this published kernel too (repeatable); `driftline kernel list` shows them.", min=1),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Estimate what other policies would have been clicked at the first place, from explored requests in the log."""
+    config = settings(context)
+    log_to_stderr(config)
+    from local.state.off_policy import print_off_policy
+
+    console = Console()
+    console.width = max(console.width, _TABLE_WIDTH)
+    print_off_policy(config, group, (from_time, until_time), kernel or [], console, as_json=as_json)

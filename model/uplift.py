@@ -42,6 +42,8 @@ _REGISTERS = 512
 UpliftArm = Literal["live", "frozen"]
 UPLIFT_ARMS: tuple[UpliftArm, ...] = ("live", "frozen")
 COUNTS = ("requests", "shown", "clicks", "conversions")
+Totals = NDArray[np.int64] | NDArray[np.float64]
+"""Totals by bucket."""
 RATIOS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "clicks_per_item": ("clicks", "shown"),
@@ -173,7 +175,7 @@ def effect(name: str, counts: NDArray[np.int64], level: float) -> Effect:
     return Effect(name, live, frozen, live - frozen - half, live - frozen + half)
 
 
-def jackknife(above: NDArray[np.int64], below: NDArray[np.int64]) -> tuple[float, float, int]:
+def jackknife(above: Totals, below: Totals) -> tuple[float, float, int]:
     """Ratio of two totals over buckets, its jackknife variance, and that variance's degrees of freedom."""
     used = below > 0
     above, below = above[used], below[used]

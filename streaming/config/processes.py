@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from model.config import Section
 from model.control_users import ControlUsers
+from model.exploration import Exploration
 
 _METRICS_HOST = (
     "Address of /metrics and /healthz. They need no key, so set another address than loopback only for your monitoring."
@@ -160,6 +161,19 @@ class ScorerConfig(Section):
         max_length=64,
         description="Changing this value draws other control users and starts the experiment again.",
     )
+    explore_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of requests, except control users', whose first place is drawn by chance among the shown "
+        "items, so that `driftline off-policy` can estimate what another kernel would be worth.",
+    )
+    explore_temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="Temperature T of that draw, exp(score / T) with scores as logits: the smaller, the more often "
+        "the best item comes first anyway.",
+    )
     conversion_weight: float = Field(
         default=0.0,
         ge=0,
@@ -199,6 +213,11 @@ class ScorerConfig(Section):
     def control_users(self) -> ControlUsers:
         """The rule that draws the users served by the frozen arm."""
         return ControlUsers(self.control_share, self.control_salt)
+
+    @property
+    def exploration(self) -> Exploration:
+        """The rule that draws the first place of explored requests."""
+        return Exploration(self.explore_share, self.explore_temperature)
 
     @model_validator(mode="after")
     def _two_ports(self) -> ScorerConfig:

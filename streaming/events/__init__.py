@@ -24,9 +24,12 @@ from streaming.events.outside import (
 )
 from streaming.events.traffic import (
     CONVERSION_PAYLOADS,
+    EXPLORED,
     PAYLOADS,
     Arm,
     ConvertingImpression,
+    ExploredConvertingImpression,
+    ExploredImpression,
     LearningOrder,
     Payload,
     Progress,
@@ -41,6 +44,7 @@ from streaming.events.traffic import (
 __all__ = [
     "CONVERSION_PAYLOADS",
     "CURES",
+    "EXPLORED",
     "PAYLOADS",
     "REASONS",
     "Arm",
@@ -49,6 +53,8 @@ __all__ = [
     "DriftEvent",
     "DriftPhase",
     "Event",
+    "ExploredConvertingImpression",
+    "ExploredImpression",
     "Facet",
     "FeedbackEvent",
     "FeedbackKind",

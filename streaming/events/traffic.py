@@ -16,7 +16,15 @@ from streaming.events.outside import FeedbackKind
 Arm = Literal["live", "frozen", "other"]
 """The arm whose scores ordered what was served; `other` is another system."""
 FloatPayload = Literal[
-    "x", "live", "content", "frozen_logit", "live_logit", "cvr_live", "cvr_frozen_logit", "cvr_live_logit"
+    "x",
+    "live",
+    "content",
+    "frozen_logit",
+    "live_logit",
+    "cvr_live",
+    "cvr_frozen_logit",
+    "cvr_live_logit",
+    "propensity",
 ]
 Payload = FloatPayload | Literal["values"]
 PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "values", "frozen_logit", "live_logit")
@@ -24,11 +32,13 @@ CONVERSION_PAYLOADS: tuple[FloatPayload, ...] = ("cvr_live", "cvr_frozen_logit",
 
 _DTYPES: Mapping[Payload, str] = MappingProxyType(
     {
-        **dict.fromkeys(("live", "frozen_logit", "live_logit", *CONVERSION_PAYLOADS), "<f4"),
+        **dict.fromkeys(("live", "frozen_logit", "live_logit", *CONVERSION_PAYLOADS, "propensity"), "<f4"),
         **dict.fromkeys(("x", "content"), "<f2"),
         "values": "<i2",
     }
 )
+_SINGLE = frozenset({"frozen_logit", "live_logit", "cvr_frozen_logit", "cvr_live_logit", "propensity"})
+"""Payloads with one number per item."""
 
 
 class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True, gc=False):
@@ -83,14 +93,17 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True, gc
         kernel_version: int,
         arm: Arm = "live",
         arrays: Mapping[Payload, NDArray[Any]],
+        place: int | None = None,
     ) -> ServedImpression:
         """The impression with `arrays` encoded; their rows are the `items`, in order.
 
-        With the arrays of `CONVERSION_PAYLOADS` it is a `ConvertingImpression`.
+        With the arrays of `CONVERSION_PAYLOADS` it is a `ConvertingImpression`, with `propensity` and the `place` of
+        the drawn item an `ExploredImpression`, with all of them an `ExploredConvertingImpression`.
         """
-        converts = all(name in arrays for name in CONVERSION_PAYLOADS)
-        names = (*PAYLOADS, *CONVERSION_PAYLOADS) if converts else PAYLOADS
-        return (ConvertingImpression if converts else ServedImpression)(
+        converts, explores = all(name in arrays for name in CONVERSION_PAYLOADS), place is not None
+        names: list[Payload] = [*PAYLOADS, *(CONVERSION_PAYLOADS if converts else ())]
+        names += ["propensity"] if explores else []
+        return _KINDS[converts, explores](
             request_id,
             time,
             user_id,
@@ -100,6 +113,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True, gc
             kernel_version,
             arm,
             *(arrays[name].astype(_DTYPES[name], copy=False).tobytes() for name in names),
+            *(() if place is None else (place,)),
         )
 
     @overload
@@ -115,7 +129,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True, gc
         """
         flat: NDArray[Any] = np.frombuffer(getattr(self, name), dtype=_DTYPES[name])
         flat = flat.astype(np.int16 if name == "values" else np.float32, copy=False)
-        if name.endswith("logit"):
+        if name in _SINGLE:
             if flat.size != len(self.items):
                 raise ValueError(
                     f"served impression {self.request_id!r}: {name} has {flat.size} values for {len(self.items)} items"
@@ -138,7 +152,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True, gc
         flat: NDArray[Any] = np.frombuffer(
             bytearray().join(getattr(record, name) for record in records), dtype=_DTYPES[name]
         )
-        return flat if name.endswith("logit") else flat.reshape(sum(len(record.items) for record in records), -1)
+        return flat if name in _SINGLE else flat.reshape(sum(len(record.items) for record in records), -1)
 
 
 class ConvertingImpression(ServedImpression, frozen=True, tag="c", array_like=True, gc=False):
@@ -156,6 +170,48 @@ class ConvertingImpression(ServedImpression, frozen=True, tag="c", array_like=Tr
         """Bytes of all arrays."""
         of_conversions = len(self.cvr_live) + len(self.cvr_frozen_logit) + len(self.cvr_live_logit)
         return super().payload_bytes + of_conversions
+
+
+class ExploredImpression(ServedImpression, frozen=True, tag="e", array_like=True, gc=False):
+    """An impression whose first place was drawn by chance, with what off-policy estimates need.
+
+    It is a record type of its own, so that an impression without exploration is what it has always been.
+    """
+
+    propensity: bytes
+    """Probability of each item to be drawn for the first place, float32, `(n,)`; they sum to 1."""
+    place: int
+    """Place by score of the first item; 0 is the best. The other items are in the order of their scores."""
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return super().payload_bytes + len(self.propensity)
+
+
+class ExploredConvertingImpression(ConvertingImpression, frozen=True, tag="ec", array_like=True, gc=False):
+    """The same by a backbone with conversions."""
+
+    propensity: bytes
+    place: int
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return super().payload_bytes + len(self.propensity)
+
+
+EXPLORED = (ExploredImpression, ExploredConvertingImpression)
+"""The kinds whose first place was drawn."""
+_KINDS: Mapping[tuple[bool, bool], type[ServedImpression]] = MappingProxyType(
+    {
+        (False, False): ServedImpression,
+        (True, False): ConvertingImpression,
+        (False, True): ExploredImpression,
+        (True, True): ExploredConvertingImpression,
+    }
+)
+"""The kinds of impressions: whether they have the fields of conversions, and whether their first place was drawn."""
 
 
 class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True, gc=False):
@@ -192,7 +248,16 @@ class LearningOrder(msgspec.Struct, frozen=True, tag="o", array_like=True):
     by: str
 
 
-Traffic = ServedImpression | ConvertingImpression | ServedFeedback | Tick | Progress | LearningOrder
+Traffic = (
+    ServedImpression
+    | ConvertingImpression
+    | ExploredImpression
+    | ExploredConvertingImpression
+    | ServedFeedback
+    | Tick
+    | Progress
+    | LearningOrder
+)
 
 _decoder: msgspec.msgpack.Decoder[Traffic] = msgspec.msgpack.Decoder(Traffic)
 _encoder = msgspec.msgpack.Encoder()

@@ -8,7 +8,7 @@ import msgspec
 
 from model.control_users import ControlUsers
 from model.uplift import Uplift
-from streaming.events import ServedImpression
+from streaming.events import EXPLORED, ServedImpression
 from streaming.events.decisions import Decision
 from streaming.join.join import LabelledRequest
 
@@ -25,7 +25,7 @@ class Experiment:
     def take(self, request: LabelledRequest, watermark: float) -> None:
         """Takes a request whose labels are decided, and the watermark."""
         impression, control = request.impression, self.uplift.control
-        if control.share == 0 or impression.arm == "other":
+        if control.share == 0 or not _compares(impression):
             return
         user = control.draw(impression.user_id)
         if user.control and impression.arm == "live":
@@ -40,7 +40,7 @@ class Experiment:
     def convert(self, impression: ServedImpression, conversions: int) -> None:
         """Adds conversions that came after the labels of their request were decided and counted."""
         control = self.uplift.control
-        if control.share == 0 or impression.arm == "other":
+        if control.share == 0 or not _compares(impression):
             return
         user = control.draw(impression.user_id)
         if not (user.control and impression.arm == "live"):
@@ -59,3 +59,9 @@ class Experiment:
         """Continues from a snapshot."""
         if data:
             self.uplift.restore(data)
+
+
+def _compares(impression: ServedImpression) -> bool:
+    """Whether it shows what an arm's own order is worth. Explored requests are drawn at random, so that leaving them
+    out leaves the comparison of users fair."""
+    return impression.arm != "other" and not isinstance(impression, EXPLORED)

@@ -14,6 +14,7 @@ import numpy as np
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
 from streaming.events import (
+    EXPLORED,
     ConvertingImpression,
     LearningOrder,
     Progress,
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _MOST_POSITIONS = 20
 _PARTITIONS = 10_000
 """Upper bound of the partitions that a progress record may name; larger ones would only take memory."""
+_ROUNDING = 1e-4
+"""What rounding may leave of the sum of probabilities."""
 _HALVES, _SINGLES = ("x", "content"), ("live", "frozen_logit", "live_logit")
 """Payloads of float16 and of float32 numbers."""
 _SINGLES_OF_CONVERSIONS = (*_SINGLES, "cvr_live", "cvr_frozen_logit", "cvr_live_logit")
@@ -114,7 +117,7 @@ class TrafficReader:
     def _problem_inside(self, record: ServedImpression) -> str | None:
         if isinstance(record, ConvertingImpression) != self._widths.conversions:
             return "other_tasks"
-        return None if self._sound(record) else "bad_payload"
+        return None if self._sound(record) and _sound_draw(record) else "bad_payload"
 
     @staticmethod
     def _sound_progress(record: Progress) -> bool:
@@ -132,6 +135,14 @@ class TrafficReader:
             return False
         # All arrays of one number format are checked together, which is faster than one by one (docs/decisions/0144).
         return _finite(halves, "<f2") and _finite(singles, "<f4")
+
+
+def _sound_draw(record: ServedImpression) -> bool:
+    """Whether a drawn first place is one of the shown items, and all of them had a probability above 0; together 1."""
+    if not isinstance(record, EXPLORED):
+        return True
+    n, chances = len(record.items), np.frombuffer(record.propensity, dtype="<f4").astype(np.float64)
+    return 0 <= record.place < n == len(chances) and bool(chances.min() > 0) and abs(chances.sum() - 1) < _ROUNDING
 
 
 def _finite(payloads: Sequence[bytes], number: str) -> bool:

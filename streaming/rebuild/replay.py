@@ -124,7 +124,7 @@ def replay(
             f" (--from-offset {traffic.held.begin}) or from a saved state (--start)"
         )
     records, skipped = relearn(
-        machine, _records(config, traffic.partition, Span(begin, span.end)), skip, progress=progress
+        machine, read_records(config, traffic.partition, Span(begin, span.end)), skip, progress=progress
     )
     if machine.recovering:
         raise ReplayError(f"group {group!r}: the saved state has seen all before offset {span.end}: nothing is left")
@@ -177,7 +177,8 @@ def _begin_with(
     return snapshot.resume_offset
 
 
-def _records(config: Config, partition: TopicPartition, span: Span) -> Iterator[Fed]:
+def read_records(config: Config, partition: TopicPartition, span: Span) -> Iterator[Fed]:
+    """The records of a span, as a machine takes them. Raises TopicScanError."""
     with make_scanner(config) as consumer:
         for record in read_span(consumer, partition, span.begin, span.end):
             yield record.offset, record.value, record.timestamp / 1000

@@ -73,6 +73,8 @@ class ScoredArms:
     """The arm that is served."""
     live_cvr: NDArray[np.float32] | None = None
     """Logits of a conversion given a click by the kernel; None if it does not adapt them."""
+    control: bool = False
+    """Whether a control user is served."""
 
     @property
     def cvr(self) -> NDArray[np.float32] | None:
@@ -124,7 +126,8 @@ class ArmScorer:
         """Scores `items` by both arms, pausing before each slice if there are several."""
         # One reference for the whole request, so that a swap affects only later requests (docs/decisions/0041).
         active = self._kernels.current(group)
-        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(context.user_id) else "live"
+        control = self._controls(context.user_id)
+        arm: Arm = "frozen" if active.frozen or not self._live_arm or control else "live"
         parts: list[Represented] = []
         lives: list[NDArray[np.float32]] = []
         cvrs: list[NDArray[np.float32]] = []
@@ -152,11 +155,11 @@ class ArmScorer:
         if not sound:
             self._kernels.discard(*who, f"user {context.user_id!r} got no finite score")
         if live is None or not sound:
-            return ScoredArms(items, represented, frozen, frozen, 0, arm)
+            return ScoredArms(items, represented, frozen, frozen, 0, arm, control=control)
         cvr, sound = _kept(cvrs, finite)
         if not sound:
             self._kernels.discard_conversions(*who, f"user {context.user_id!r} got no finite conversion probability")
-        return ScoredArms(items, represented, frozen, live, active.version, arm, cvr if sound else None)
+        return ScoredArms(items, represented, frozen, live, active.version, arm, cvr if sound else None, control)
 
     def _left_out(
         self, context: ScoringContext, items: list[str], represented: Represented, finite: Tensor

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.query import EncodedQuery
+from model.exploration import NO_EXPLORATION, Exploration, Sampled, shown_order
 from streaming.events import Payload, ServedImpression
 from streaming.events.request_ids import RequestIds
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.arms import ArmScorer, CandidateEncoder, ScoredArms, ScoringContext
 from streaming.scorer.blend import Blend, Ranking, probability
-from streaming.scorer.schema import ArmScores, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
+from streaming.scorer.schema import ArmScores, FirstPlace, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """The ranking that the user is shown, best first."""
+    """The ranking that the user is shown, first place first."""
 
     user_id: str
     items: list[str]
@@ -46,6 +47,8 @@ class _Shown:
     time: float
     order: NDArray[np.int64]
     """Indices of `items` among the candidates."""
+    sampled: Sampled | None
+    """How the first place was drawn; None if all are best first."""
 
 
 def _both(ranked: list[str], arms: ScoredArms, order: NDArray[np.int64]) -> list[ArmScores]:
@@ -77,6 +80,11 @@ def _of_conversions(arms: ScoredArms, order: NDArray[np.int64]) -> Mapping[Paylo
     return {"cvr_live": live.numpy()[order], "cvr_frozen_logit": both[0][order], "cvr_live_logit": both[1][order]}
 
 
+def _of_draw(sampled: Sampled | None) -> Mapping[Payload, NDArray[np.float64]]:
+    """The propensities of the shown items, in their order; empty if nothing was drawn."""
+    return {} if sampled is None else {"propensity": shown_order(sampled.chances, sampled.place)}
+
+
 def _finished(slices: Generator[None, None, T]) -> T:
     """Runs all slices without a pause; returns their result."""
     while True:
@@ -100,6 +108,7 @@ class Scorer:
         groups: tuple[str, ...],
         live_arm: bool = True,
         control: ControlUsers = NO_CONTROL,
+        exploration: Exploration = NO_EXPLORATION,
         blend: Blend = CLICKS_ALONE,
         request_ids: RequestIds,
         max_candidates: int = 2_000,
@@ -116,6 +125,7 @@ class Scorer:
         self._space = space
         self._groups = groups
         self._group_of = group_of
+        self._exploration = exploration
         self._blend = blend
         self._request_ids = request_ids
         self._max_candidates = max_candidates
@@ -173,17 +183,22 @@ class Scorer:
         self.windows[group, "live"].add(probability(arms.live))
         self._kernels.observe(group, arms.represented.inputs, arms.represented.conversion_inputs)
         # Stable, to keep the retrieval's order among equal scores. Logits are sorted, because the sigmoid saturates.
-        order = np.argsort(-ranking.key, kind="stable")[: request.top_k]
+        best = np.argsort(-ranking.key, kind="stable")[: request.top_k]
+        request_id = self._request_ids.new(group)
+        # Control users never explore, so that they get exactly what the frozen model ranks.
+        sampled = None if arms.control else self._exploration.sample(request_id, ranking.key[best])
+        order = best if sampled is None else shown_order(best, sampled.place)
         ranked = [items[i] for i in order]
         response = ScoreResponse(
-            request_id=self._request_ids.new(group),
+            request_id=request_id,
             kernel_version=arms.version if arms.arm == "live" else 0,
             group=group,
             scores=_scores(ranked, arms, ranking, order),
             duplicates=len(request.candidates) - len(candidates),
             arms=_both(ranked, arms, order) if request.arms else UNSET,
+            explored=UNSET if sampled is None else FirstPlace.of(sampled),
         )
-        shown = _Shown(request.user_id, ranked, domain, time, order)
+        shown = _Shown(request.user_id, ranked, domain, time, order, sampled)
         return Scored(response, self._impression(response.request_id, shown, arms))
 
     def _candidates(self, request: ScoreRequest) -> list[str]:
@@ -258,5 +273,7 @@ class Scorer:
                 "frozen_logit": arms.frozen[order],
                 "live_logit": arms.live[order],
                 **_of_conversions(arms, order),
+                **_of_draw(shown.sampled),
             },
+            place=None if shown.sampled is None else shown.sampled.place,
         )

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from model.config import MAX_QUERY
 from model.encoding.domain import UNKNOWN, Domain
+from model.exploration import Sampled
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
 Facet = Annotated[str, Meta(max_length=512)]
@@ -89,15 +90,35 @@ class ArmScores(msgspec.Struct, frozen=True):
     live: Annotated[float, Meta(ge=0, le=1, description="Click probability by the live arm.")]
 
 
+class FirstPlace(msgspec.Struct, frozen=True):
+    """How the item of the first place was drawn."""
+
+    place: Annotated[int, Meta(ge=1, description="The place that its score alone would have given it.")]
+    probability: Annotated[float, Meta(gt=0, le=1, description="Probability with which it was drawn, the propensity.")]
+
+    @staticmethod
+    def of(sampled: Sampled) -> FirstPlace:
+        """The draw as it is answered; places count from 1."""
+        return FirstPlace(sampled.place + 1, min(float(sampled.chances[sampled.place]), 1.0))
+
+
 class ScoreResponse(msgspec.Struct, frozen=True):
     """The ranking that was served, which is logged as an impression under `request_id`."""
 
     request_id: Annotated[str, Meta(description="Send it with feedback; it names the kernel group.")]
     kernel_version: Annotated[int, Meta(description="Kernel that made the scores; 0 is the frozen backbone alone.")]
     group: Annotated[str, Meta(description="Kernel group that answered.")]
-    scores: Annotated[list[ItemScore], Meta(description="Best first.")]
+    scores: Annotated[
+        list[ItemScore],
+        Meta(
+            description="Best first; with `explored` the first one was drawn by chance, and the others are best first."
+        ),
+    ]
     duplicates: Annotated[int, Meta(description="Number of candidates that repeat an earlier one of the request.")] = 0
     arms: Annotated[list[ArmScores], Meta(description="In the order of `scores`, if `arms` was requested.")] | (
+        UnsetType
+    ) = UNSET
+    explored: Annotated[FirstPlace, Meta(description="Only in a request that explores (`scorer.explore_share`).")] | (
         UnsetType
     ) = UNSET
 

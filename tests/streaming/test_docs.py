@@ -81,7 +81,7 @@ def test_the_events_on_the_page_are_valid() -> None:
 def test_the_configurations_on_the_page_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_KAFKA__SASL_PASSWORD", "of-this-test")
     blocks = [block.split("```", 1)[0] for block in OPERATIONS.split("```toml\n")[1:]]
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         (tmp_path / "driftline.toml").write_text(block, encoding="utf-8")
         load_config(tmp_path / "driftline.toml")

@@ -129,7 +129,8 @@ form.addEventListener("submit", (event) => {
     const before = shown && JSON.stringify(shown.asked) === JSON.stringify(asked) ? shown : null;
     const answer = await rank(asked, before);
     const served = answer.kernel_version ? `kernel ${answer.kernel_version} is served` : "the frozen arm is served";
-    message.textContent = `${count(answer.scores.length)} ${answer.scores.length === 1 ? "item" : "items"} ranked in group ${answer.group}; ${served}. Click one in the live list.`;
+    const drawn = answer.explored ? `; the first one was drawn by chance, place ${answer.explored.place} by score` : "";
+    message.textContent = `${count(answer.scores.length)} ${answer.scores.length === 1 ? "item" : "items"} ranked in group ${answer.group}; ${served}${drawn}. Click one in the live list.`;
   });
 });
 

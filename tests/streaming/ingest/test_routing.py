@@ -103,6 +103,7 @@ def impression(**changes: object) -> bytes:
         (impression(items=["a", "b", "a"]), "repeated_item"),
         (impression(items=["a", ""]), "bad_id"),
         (impression(user_id=""), "bad_id"),
+        (impression(propensity=0.5), "bad_shape"),
         (encode_event(ItemEvent("", NOW)), "bad_id"),
         (drift(phase="middle"), "bad_shape"),
         (drift(domain={"planet": ["earth"]}), "bad_shape"),

@@ -1,26 +1,34 @@
-"""`driftline replay-log` on a real broker: the same records give the same kernel, a bad span can be left out."""
+"""`driftline replay-log` and `driftline off-policy`, which read a group's log again, on a real broker."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from rich.console import Console
 
 from features.live.first_rows import write_first_rows
-from local.state import replay_log
+from local.state import off_policy, replay_log
+from local.state.off_policy import print_off_policy
 from local.state.replay_log import Point, ReplayOptions, run_replay_log, skip_span
 from model.gate.config import GateConfig
 from streaming.backbone import OpenedBackbone
 from streaming.clients import make_producer
 from streaming.config import Config, JoinConfig
+from streaming.control.history import ControlError
+from streaming.events import ServedImpression
 from streaming.events.decisions import decode_decision
+from streaming.events.traffic import ExploredImpression
 from streaming.group.assembly import new_machine
 from streaming.group.machine import GroupMachine
 from streaming.kernel_log.errors import SnapshotError
@@ -35,6 +43,7 @@ from streaming.rebuild.replay import ReplayError, Span, relearn, replay, traffic
 from streaming.rebuild.state import WholeState
 from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
+from tests.streaming.group.exploring import exploring
 from tests.streaming.group.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, traffic
 from tests.streaming.processor.tiny_processor import OPENED
 
@@ -228,3 +237,44 @@ def test_nothing_is_published_while_processors_run(config: Config) -> None:
         state = WholeState.of(machine, "topic", {})
         with pytest.raises(ReplayError, match="still run"):
             asyncio.run(publish(config, state, Decision("replay", "main", 0.0, "a test")))
+
+
+def estimates(config: Config, *times: float | None, versions: Sequence[int] = (), as_json: bool = False) -> str:
+    console = Console(record=True, width=300, file=io.StringIO())
+    begin, end = times or (None, None)
+    print_off_policy(config, "main", (begin, end), versions, console, as_json=as_json)
+    return console.export_text()
+
+
+def test_other_policies_are_estimated_from_the_explored_requests_in_the_log(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(_config: Config) -> OpenedBackbone:
+        return OPENED
+
+    monkeypatch.setattr(off_policy, "open_backbone", opened)
+    records = [
+        msgspec.structs.replace(record, user_id=record.request_id) if isinstance(record, ServedImpression) else record
+        for record in exploring(traffic(600))
+    ]
+    values = encoded(records)
+    machine = learned(config, values[:100], produce(config, values)[:100])
+    asyncio.run(commit(config, machine))
+    version = machine.publisher.version
+    assert version > 0
+    rows = json.loads(estimates(config, versions=[version], as_json=True))
+    explored = sum(isinstance(record, ExploredImpression) for record in records)
+    assert (rows["explored"], rows["open"], rows["refused"]) == (explored, 0, {})
+    found = {row["policy"]: row for row in rows["policies"]}
+    assert set(found) == {"logged", "served", "live", "frozen", "uniform", f"kernel {version}"}
+    assert found["live"] == found["served"] | {"policy": "live", "less_served": found["live"]["less_served"]}
+    assert found["frozen"]["estimates"]["requests"] == explored
+    assert found[f"kernel {version}"]["estimates"]["requests"] < explored
+    dr = found["uniform"]["estimates"]["dr"]
+    assert dr["low"] < 0.5 < dr["high"], "users of this traffic click on half of all items"
+    printed = estimates(config, versions=[version])
+    assert f"{explored:,} explored requests" in printed and " ±" in printed
+    nothing = estimates(config, time.time() + 60, None)
+    assert "0 explored requests" in nothing and "scorer.explore_share" in nothing
+    with pytest.raises(ControlError, match="version 99 is not in the history"):
+        estimates(config, versions=[99])

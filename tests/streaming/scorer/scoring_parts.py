@@ -20,10 +20,12 @@ from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import predicts_relevance, round_representation
 from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import Slots
 from model.encoding.query import EncodedQuery
+from model.exploration import NO_EXPLORATION, Exploration
 from model.kernel.compatibility import dependencies
 from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
@@ -198,6 +200,8 @@ def make_scorer(
     *,
     encoder: CandidateEncoder | None = None,
     live_arm: bool = True,
+    control: ControlUsers = NO_CONTROL,
+    exploration: Exploration = NO_EXPLORATION,
     blend: Blend = CLICKS_ALONE,
     request_ids: RequestIds | None = None,
     max_candidates: int = 50,
@@ -211,6 +215,8 @@ def make_scorer(
         group_of=lambda domain: None if domain.period == "night" else "main",
         groups=tuple(kernels.groups),
         live_arm=live_arm,
+        control=control,
+        exploration=exploration,
         blend=blend,
         request_ids=request_ids or RequestIds(),
         max_candidates=max_candidates,

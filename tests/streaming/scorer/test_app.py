@@ -119,6 +119,10 @@ WRONG_EVENTS: dict[str, tuple[Any, str]] = {
         [{"event": "user", "user_id": "u", "time": 1}, {"event": "user", "user_id": "u"}],
         "$[1]",
     ),
+    "a propensity, which only a scorer can know": (
+        {"event": "impression", "request_id": "r", "user_id": "u", "items": ["i"], "time": 1, "propensity": 0.5},
+        "propensity",
+    ),
     "an unknown key": ({"event": "user", "user_id": "u", "time": 1, "colour": "red"}, "colour"),
     "a number": (5, "Expected"),
     "nothing": ([], "empty"),
