@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.off_policy import Crowd, play, truths
 from model.control_users import BUCKETS
 from model.off_policy import MIN_EFFECTIVE, Explored, TargetPolicy, difference, estimate
 
@@ -154,3 +155,18 @@ def test_propensities_that_do_not_describe_the_draws_are_found_by_the_mean_weigh
     logged, contexts, items = population()
     wrong = Explored(logged.click, logged.propensity * factor, logged.bucket)
     assert "wrong propensities" in str(estimate(wrong, choosing(CHOSEN, contexts, items)).refused)
+
+
+def test_over_made_up_logs_the_estimates_hold_and_a_replay_without_propensities_does_not() -> None:
+    crowd = Crowd("a test", 4_000, 1_500)
+    random = np.random.default_rng(7)
+    truth = truths(crowd, random)
+    rows = [play(crowd, random)[0] for _ in range(20)]
+    held: dict[str, list[bool]] = {}
+    for row in rows:
+        for method, found in row.items():
+            aim = truth.target - truth.served if "difference" in method else truth.target
+            held.setdefault(method, []).append(found is not None and found.low <= aim <= found.high)
+    for method in ("IPS", "SNIPS", "DR", "DR, difference", "experiment, difference"):
+        assert sum(held[method]) >= 16, method  # fewer than 16 of 20 have a probability of 0.3 % at 95 % each
+    assert sum(held["replay without propensities"]) < 16

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from model.exploration import Exploration, shown_order
 from streaming.events import ServedImpression, Traffic
@@ -32,8 +33,9 @@ def drawn(record: ServedImpression, best: np.ndarray, place: int, chances: np.nd
 
 def reordered(record: ServedImpression, name: Payload, order: np.ndarray) -> bytes:
     """A payload with its rows in another order."""
-    rows: np.ndarray = np.frombuffer(getattr(record, name), dtype=np.uint8).reshape(len(record.items), -1)
-    return rows[order].tobytes()
+    rows: NDArray[np.uint8] = np.frombuffer(getattr(record, name), dtype=np.uint8).reshape(len(record.items), -1)
+    moved: bytes = rows[order].tobytes()
+    return moved
 
 
 def exploring(records: Sequence[Traffic], rule: Exploration = ALWAYS) -> list[Traffic]:
