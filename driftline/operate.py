@@ -12,6 +12,8 @@ from driftline.context import log_to_stderr, settings
 
 app = typer.Typer()
 _NAME = re.compile(r"[\w-][\w.-]{0,199}")
+_TABLE_WIDTH = 110
+"""Columns that the table of `off-policy` needs so that no figure is broken in two."""
 
 
 def _folder_name(name: str | None) -> str | None:
@@ -19,10 +21,6 @@ def _folder_name(name: str | None) -> str | None:
     if name is not None and not _NAME.fullmatch(name):
         raise typer.BadParameter(f"{name!r} names no folder: give letters, digits, dots, underscores and hyphens")
     return name
-
-
-_TABLE_WIDTH = 110
-"""Columns that the table of `off-policy` needs so that no figure is broken in two."""
 
 
 @app.command("replay-log", rich_help_panel="Operate")

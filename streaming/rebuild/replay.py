@@ -28,6 +28,8 @@ from streaming.rebuild.saved import SavedGroup
 from streaming.rebuild.state import WholeState
 from streaming.topic_scan import ASK_MS, make_scanner, read_span
 
+_MILLISECONDS = 1e11
+"""In seconds since the epoch this is the year 5138; in milliseconds it is 1973."""
 Fed = tuple[int, bytes | None, float]
 """Offset, value and append time in seconds of a record, as a machine takes it."""
 
@@ -90,7 +92,12 @@ def traffic_span(config: Config, group: str) -> TrafficSpan:
 
 
 def offset_at(config: Config, traffic: TrafficSpan, seconds: float) -> int:
-    """Offset of the first record that the broker appended at or after a time, seconds; the end if there is none."""
+    """Offset of the first record that the broker appended at or after a time, seconds; the end if there is none.
+
+    Raises ReplayError for a time that no broker can have.
+    """
+    if not 0 <= seconds < _MILLISECONDS:
+        raise ReplayError(f"{seconds:g} is no time of a broker: give seconds since the epoch")
     with make_consumer(config.kafka) as consumer:
         found = consumer.offsets_for_times({traffic.partition: round(seconds * 1000)})[traffic.partition]
     return traffic.held.end if found is None else int(found.offset)

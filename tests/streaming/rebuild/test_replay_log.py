@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +40,7 @@ from streaming.processor.commit import Cut, CutPlace, CutState, encode
 from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild import saved
 from streaming.rebuild.publish import publish
-from streaming.rebuild.replay import ReplayError, Span, relearn, replay, traffic_span
+from streaming.rebuild.replay import ReplayError, Span, offset_at, relearn, replay, traffic_span
 from streaming.rebuild.state import WholeState
 from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
@@ -211,6 +212,9 @@ def test_an_impossible_replay_is_refused_with_an_explanation(config: Config, tmp
     span = traffic_span(config, "main")
     with pytest.raises(ReplayError, match="no kernel group 'other'; the configured ones are: main"):
         traffic_span(config, "other")
+    for time_s in (math.nan, math.inf, -1.0, 1.7e12):
+        with pytest.raises(ReplayError, match="no time of a broker: give seconds"):
+            offset_at(config, span, time_s)
     with pytest.raises(ReplayError, match="come together"):
         skip_span(3, None)
     with pytest.raises(SnapshotError, match="no state that `driftline replay-log` wrote"):
