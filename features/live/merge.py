@@ -15,7 +15,7 @@ import numpy as np
 from features.live.history import HISTORY, joined_history
 from features.live.layout import OVERALL, Doubles, Kind, LiveLayout, LiveRow
 from features.live.tasks import as_conversions, split_by_task
-from model.encoding.domain import FACETS
+from model.encoding.domain import FACETS, Domain
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ def _merged(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRow]:
 
 def _taken(parent: ParentRows) -> Iterable[LiveRow]:
     """The rows that belong to the domains that the new group takes; users and items belong to every domain."""
-    facets = {f"{name}={value}" for key in parent.taken for name, value in zip(FACETS, key.split("/"), strict=True)}
+    facets = {
+        f"{name}={value}" for key in parent.taken for name, value in zip(FACETS, Domain.parts_of(key), strict=True)
+    }
     for row in parent.rows:
         if row.tombstone:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,13 @@ class Point:
 
     offset: int | None = None
     time: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ReplayError for an offset and a time at once, and for a time that is none."""
+        if self.offset is not None and self.time is not None:
+            raise ReplayError("a begin or end is an offset or a time, not both: leave one of them out")
+        if self.time is not None and not math.isfinite(self.time):
+            raise ReplayError(f"{self.time} is no time: give seconds since the epoch")
 
     def resolved(self, config: Config, traffic: TrafficSpan) -> int | None:
         """As an offset; None if neither is given."""

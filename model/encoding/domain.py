@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from urllib.parse import unquote
 
 import msgspec
 import numpy as np
@@ -25,8 +26,18 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """One string per domain, used as a key in stores and as a label of metrics."""
-        return f"{self.scene}/{self.region}/{self.period}"
+        """One string per domain, used as a key in stores; `parts_of` undoes it."""
+        key = f"{self.scene}/{self.region}/{self.period}"
+        if "%" in key or key.count("/") > len(FACETS) - 1:  # seldom: a value with a slash must not look like two
+            parts = (self.scene, self.region, self.period)
+            return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
+        return key
+
+    @staticmethod
+    def parts_of(key: str) -> tuple[str, str, str]:
+        """Scene, region and period of a key."""
+        scene, region, period = (unquote(part) for part in key.split("/"))
+        return scene, region, period
 
 
 class DomainSpace:

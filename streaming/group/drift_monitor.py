@@ -50,6 +50,7 @@ LOST = (
 """Reasons for which the join drops traffic that should have been learned."""
 _KEPT = 0.98
 """Factor that counts keep from one micro-batch to the next, as in the gate (`model.gate.feedback`)."""
+_WELL = (VerdictKind.STABLE, VerdictKind.TOO_LITTLE)
 _JUDGE_S = 5.0
 """Event time after a judgement from which another one is due, seconds."""
 _SERVED: tuple[FloatPayload, ...] = ("frozen_logit", "live_logit", "x")
@@ -198,7 +199,8 @@ class GroupDriftMonitor:
             "advice": output.advice,
             "evidence": dict(output.evidence),
         }
-        log.warning("group %s: %s: %s: %s", self._group, output.stratum, output.kind, output.words)
+        level = logging.INFO if output.kind in _WELL else logging.WARNING
+        log.log(level, "group %s: %s: %s: %s", self._group, output.stratum, output.kind, output.words)
         return Decision(VERDICT, self._group, now, MONITOR, detail)
 
     @staticmethod

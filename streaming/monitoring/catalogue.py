@@ -63,7 +63,7 @@ def as_markdown() -> str:
         "Names follow Prometheus's conventions: base units, `_total` for counters, `_ratio` for shares and "
         "quotients. No label holds a user, an item or a request. `group` is a kernel group; `stratum` is a part of it "
         "whose drift is judged separately (`group` is the whole, `scene=home` one declared value of a facet; an "
-        "undeclared value is `other`); `arm` is a model that is measured.",
+        "undeclared value is `unknown`); `arm` is a model that is measured.",
     ]
     rows: dict[str, list[MetricEntry]] = {}
     for entry in entries():

@@ -37,6 +37,21 @@ def test_every_command_refuses_a_group_that_is_not_configured(command: str, caps
     assert "there is no kernel group 'nope'; the configured ones are: main" in refused(capsys, *command.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--from-time 5 --from-offset 1", "a begin or end is an offset or a time, not both"),
+        ("--until-time 5 --until-offset 1", "a begin or end is an offset or a time, not both"),
+        ("--from-time nan", "nan is no time"),
+        ("--until-time inf", "inf is no time"),
+    ],
+)
+def test_a_replay_begins_and_ends_at_one_point_each(
+    options: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused(capsys, "replay-log", "--group", "main", "--into", "a", *options.split())
+
+
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", ".", "..", "", "a/b", "a\0b"])
 @pytest.mark.parametrize("option", ["--into", "--start"])
 def test_the_name_of_a_replay_stays_in_the_folder_of_replays(

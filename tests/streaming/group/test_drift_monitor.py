@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -261,3 +262,17 @@ def test_the_domains_of_these_tests_have_traffic() -> None:
         Domain("home", "unknown", "day"),
         Domain("home", "unknown", "night"),
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [(VerdictKind.STABLE, "INFO"), (VerdictKind.TOO_LITTLE, "INFO"), (VerdictKind.HANDLED, "WARNING")],
+)
+def test_a_verdict_that_all_is_well_is_no_warning(
+    kind: VerdictKind, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    verdict = machine("levels").drift.verdicts[0]
+    machine("levels").drift._decision(dataclasses.replace(verdict, kind=kind), 1.0)
+    (record,) = [record for record in caplog.records if "group levels: group" in record.getMessage()]
+    assert record.levelname == level

@@ -11,6 +11,7 @@ import pytest
 from features.live.first_rows import write_first_rows
 from features.live.layout import OVERALL, LiveRow
 from features.live.merge import ParentRows, merge_rows
+from model.encoding.domain import Domain
 from streaming.config import Config, GroupConfig, JoinConfig, TopicConfig
 from streaming.group.assembly import new_machine
 from streaming.group.machine import GroupMachine
@@ -132,3 +133,10 @@ def test_rows_of_two_parents_add_up_after_decay_to_the_newest_time() -> None:
     assert merged.updated_at == other.updated_at
     assert merged.values[0] == 1.5
     assert merged.values[-2:].tolist() == [2.0, 2.0]
+
+
+def test_rows_of_a_facet_value_with_a_slash_go_with_their_domain() -> None:
+    row = LiveRow("facet", "region=US/CA", 100.0, np.ones(LAYOUT.width_of("facet"), dtype=np.float32))
+    other = LiveRow("facet", "region=US", 100.0, np.ones(LAYOUT.width_of("facet"), dtype=np.float32))
+    taken = {Domain("home", "US/CA", "day").key}
+    assert merge_rows(LAYOUT, [ParentRows([row, other], taken, whole=False)]) == [row]
