@@ -19,7 +19,8 @@ from streaming.scorer.core import Scored, Scorer
 from tests.streaming.scorer.core_parts import ITEMS, ask, live_scores
 from tests.streaming.scorer.scoring_parts import make_backbone, make_kernels, make_scorer, packed, record
 
-ALWAYS = Exploration(1.0, 0.5)
+ALWAYS = Exploration(1.0, 100.0)
+"""Draws nearly uniformly, so that sixty draws of one item would be a wonder."""
 
 
 @pytest.fixture
