@@ -13,8 +13,11 @@ from model.encoding.domain import Domain
 from model.encoding.spelling import FieldValue
 from streaming.events import (
     CONVERSION_PAYLOADS,
+    EXPLORED,
     PAYLOADS,
     ConvertingImpression,
+    ExploredConvertingImpression,
+    ExploredImpression,
     ItemEvent,
     Payload,
     ServedImpression,
@@ -22,6 +25,7 @@ from streaming.events import (
     decode_event,
     decode_traffic,
     encode_event,
+    encode_traffic,
 )
 
 
@@ -63,11 +67,19 @@ def test_no_bytes_raise_another_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [(ServedImpression, PAYLOADS), (ConvertingImpression, (*PAYLOADS, *CONVERSION_PAYLOADS))]
+    ("kind", "names"),
+    [
+        (ServedImpression, PAYLOADS),
+        (ConvertingImpression, (*PAYLOADS, *CONVERSION_PAYLOADS)),
+        (ExploredImpression, (*PAYLOADS, "propensity")),
+        (ExploredConvertingImpression, (*PAYLOADS, *CONVERSION_PAYLOADS, "propensity")),
+    ],
 )
 def test_an_impression_is_measured_with_all_its_arrays(
     kind: type[ServedImpression], names: tuple[Payload, ...]
 ) -> None:
     arrays = [bytes(2**place) for place in range(len(names))]
-    shown = kind("r", 0.0, "u", Domain(), ["i"], "f", 0, "live", *arrays)
+    place = (0,) if kind in EXPLORED else ()
+    shown = kind("r", 0.0, "u", Domain(), ["i"], "f", 0, "live", *arrays, *place)
+    assert decode_traffic(encode_traffic(shown)) == shown
     assert shown.payload_bytes == sum(len(getattr(shown, name)) for name in names) == 2 ** len(names) - 1
