@@ -28,15 +28,19 @@ _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 def environment_values(environment: Mapping[str, str], model: type[BaseModel]) -> dict[str, Any]:
     """The values for `model` in the environment, nested and not validated yet.
 
-    Raises ConfigError for a variable with Driftline's prefix that names no key, is empty, or should be JSON and is not.
+    Raises ConfigError for a variable with Driftline's prefix that names no key, is empty, or should be JSON and is not,
+    and for two that differ in their capitals alone.
     """
     values: dict[str, Any] = {}
+    given: dict[tuple[str, ...], str] = {}
     names = sorted(name for name in environment if _ours(name, environment[name], model))
     for name in sorted(names, key=lambda name: name.count("__")):  # a single key overrides the JSON of its section
         path = _path(name)
         field = _field(model, path)
         if field is None:
             raise ConfigError(_unknown(name, model))
+        if (other := given.setdefault(path, name)) != name:
+            raise ConfigError(f"{other} and {name} both set {'.'.join(path)}: leave one of them out")
         parents = values
         for part in path[:-1]:
             parents = parents.setdefault(part, {})
@@ -117,13 +121,22 @@ def _value(name: str, text: str, key: str, field: FieldInfo) -> Any:
     if shape is None:
         return text
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=lambda pairs: _once(name, pairs))
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, shape):
         kind = "a section" if shape is dict else "a list"
         raise ConfigError(f"{name} is no JSON of {kind}: {_cure(name, text, key, field)}")
     return value
+
+
+def _once(name: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of `pairs`; as in TOML, no key may come twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for position, (key, _) in enumerate(pairs) if key in dict(pairs[:position]))
+        raise ConfigError(f"{name} sets {twice!r} twice: drop one")
+    return made
 
 
 def _cure(name: str, text: str, key: str, field: FieldInfo) -> str:

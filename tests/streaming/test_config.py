@@ -29,6 +29,8 @@ pytestmark = pytest.mark.usefixtures("no_environment")
         ("GROUPS", "[" * 100_000, "GROUPS is no JSON of a list"),
         ("KAFKA", "", r"""DRIFTLINE_KAFKA is empty.*='\{"bootstrap": "localhost:9092"\}'"""),
         ("KAFKA", "kafka:9092", "DRIFTLINE_KAFKA is no JSON of a section"),
+        ("JOIN", '{"window_s": 1, "window_s": 2}', "DRIFTLINE_JOIN sets 'window_s' twice: drop one"),
+        ("GROUPS", '[{"name": "a", "name": "b"}]', "DRIFTLINE_GROUPS sets 'name' twice: drop one"),
         ("KAFKA", '["kafka:9092"]', "DRIFTLINE_KAFKA is no JSON of a section"),
         ("SCORER__PORT", "", "SCORER__PORT is empty: give scorer.port a value, or leave the variable out"),
         ("SCORER__PORT", "http", r"scorer\.port: .*integer.*from DRIFTLINE_SCORER__PORT"),
@@ -176,3 +178,12 @@ def test_the_version_has_one_source() -> None:
 
     assert driftline(["--version"]).stdout == f"driftline {__version__}\n"
     assert ABOUT["version"] == __version__
+
+
+def test_two_variables_for_one_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_JOIN__WINDOW_S", "5")
+    monkeypatch.setenv("driftline_join__window_s", "6")
+    with pytest.raises(
+        ConfigError, match=r"DRIFTLINE_JOIN__WINDOW_S and .*window_s both set join\.window_s: leave one"
+    ):
+        load_config()
