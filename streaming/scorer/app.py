@@ -97,9 +97,10 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
 
     endpoints = Endpoints(backend)
     page = PageEndpoints(backend.page, backend.order, endpoints.enter, backend.max_body_bytes)
-    app = FastAPI(
+    return FastAPI(
         **openapi.ABOUT,
         lifespan=lifespan,
+        openapi_url=None,  # FastAPI's own route knows no OPTIONS
         docs_url=None,  # FastAPI's own pages load scripts from public hosts
         redoc_url=None,
         # Plain routes, because an endpoint decodes its body once, by msgspec, and needs no argument model
@@ -114,14 +115,13 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
             _route("GET", "/healthz", endpoints.healthz),
             _route("GET", "/readyz", endpoints.readyz),
             _route("GET", "/docs", endpoints.docs),
+            _route("GET", "/openapi.json", endpoints.openapi),
             _route("GET", "/", page.front),
             _route("GET", "/page/{name}", page.file),
         ],
         middleware=_cors(cors_origins),
         exception_handlers=EXCEPTION_HANDLERS,
     )
-    app.openapi = openapi.document  # type: ignore[method-assign]
-    return app
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,10 @@ class Endpoints:
         """Whether traffic may be sent here."""
         missing = self.backend.missing()
         return json_response(Readiness(not missing, missing), 503 if missing else 200)
+
+    async def openapi(self, _: Request) -> Response:
+        """The document that describes the interface to programs."""
+        return json_response(openapi.document())
 
     async def docs(self, _: Request) -> Response:
         """The page that documents the interface; it loads nothing."""

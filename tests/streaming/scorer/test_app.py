@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from streaming.config import ScorerConfig
 from streaming.events import FeedbackEvent
+from streaming.scorer.app import make_app
 from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client
 
 GOOD = {"user_id": "u", "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "day"}}
@@ -152,9 +153,14 @@ async def test_an_unexpected_failure_has_the_same_response_format(client: httpx.
     assert "the store is gone" in answer.json()["detail"]
 
 
-PATHS = {"/healthz": "GET", "/readyz": "GET", "/docs": "GET", "/v1/kernels": "GET", "/": "GET"}
+PATHS = {"/healthz": "GET", "/readyz": "GET", "/docs": "GET", "/openapi.json": "GET", "/v1/kernels": "GET", "/": "GET"}
 PATHS |= {"/v1/score": "POST", "/v1/events": "POST", "/v1/orders": "POST"}
 PATHS |= {"/v1/status": "GET", "/v1/history": "GET", "/page/page.js": "GET"}
+
+
+def test_every_path_of_the_interface_is_asked_for_its_methods(backend: FakeBackend) -> None:
+    routes = {getattr(route, "path", "") for route in make_app(backend).routes}
+    assert routes == {path.replace("page.js", "{name}") for path in PATHS}
 
 
 @pytest.mark.parametrize("path", PATHS)
