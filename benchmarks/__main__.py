@@ -37,6 +37,7 @@ BENCHMARKS = (
     Benchmark("monitoring", "what drift monitoring costs: of learning, of a request, of a scrape, and in memory"),
     Benchmark("uplift_coverage", "how often the experiment's intervals hold at all looks together, in simulation"),
     Benchmark("off_policy", "bias, coverage and width of off-policy estimates, beside an experiment, in simulation"),
+    Benchmark("off_policy_script", "the same with a real kernel on a script, whose click probabilities are known"),
     Benchmark("join", "memory of an open item, a take-over with a million of them open, and what join and gate cost"),
     Benchmark("commits", "bytes a day that commits write at 14 requests a second, and what a take-over learns again"),
     Benchmark("scoring", "scoring 100 candidates while the processor learns, latency and memory"),

@@ -143,14 +143,20 @@ Row = dict[str, Estimate | None]
 def play(crowd: Crowd, random: np.random.Generator) -> tuple[Row, float]:
     """What every method says about one stream (None if it refuses), and the expected effective sample."""
     requests = world(crowd, random)
-    logged, draws = explore(requests, crowd.temperature, random)
+    rows, effective = judge(requests, crowd.temperature, random)
+    rows["experiment, difference"] = experiment(requests, random)
+    return rows, effective
+
+
+def judge(requests: World, temperature: float, random: np.random.Generator) -> tuple[Row, float]:
+    """The same for given requests, without the experiment."""
+    logged, draws = explore(requests, temperature, random)
     target, served = (choosing(requests, logit, draws) for logit in (requests.target, requests.served))
     found = estimate(logged, target)
     same = target.chance > 0
     naive = _mean(logged.click[same], requests.bucket[same])
     rows: Row = {"IPS": found.ips, "SNIPS": found.snips, "DR": found.dr, "replay without propensities": naive}
     rows["DR, difference"] = difference(logged, target, served)
-    rows["experiment, difference"] = experiment(requests, random)
     return rows, found.expected
 
 
@@ -186,6 +192,20 @@ def _cells(found: Sequence[Estimate | None], truth: float) -> list[str]:
     return [bias, f"{covered.mean():.1%} ± {spread:.1%}", f"{half:.4f}", refused]
 
 
+def table(title: str, played: Sequence[tuple[Row, float]], truth: Truths) -> Table:
+    """Bias, coverage and width by method."""
+    effective = np.mean([size for _, size in played])
+    shown = Table(
+        "method", "bias", "truth in the 95 % interval", "half width", "refused",
+        title=f"{title}: served {truth.served:.4f}, explored {truth.explored:.4f}, target {truth.target:.4f}; "
+        f"effective sample {effective:,.0f}",
+    )  # fmt: skip
+    for method in played[0][0]:
+        aim = truth.target - truth.served if "difference" in method else truth.target
+        shown.add_row(method, *_cells([rows[method] for rows, _ in played], aim))
+    return shown
+
+
 def main() -> int:
     """Prints bias, coverage and width by crowd and method."""
     console = Console(width=130)
@@ -195,15 +215,5 @@ def main() -> int:
     for number, crowd in enumerate(CROWDS):
         random = np.random.default_rng([_SEED, number])
         truth = truths(crowd, random)
-        played = [play(crowd, random) for _ in range(STREAMS)]
-        effective = np.mean([size for _, size in played])
-        table = Table(
-            "method", "bias", "truth in the 95 % interval", "half width", "refused",
-            title=f"{crowd.name}: served {truth.served:.4f}, explored {truth.explored:.4f}, target {truth.target:.4f}; "
-            f"effective sample {effective:,.0f}",
-        )  # fmt: skip
-        for method in played[0][0]:
-            aim = truth.target - truth.served if "difference" in method else truth.target
-            table.add_row(method, *_cells([rows[method] for rows, _ in played], aim))
-        console.print(table)
+        console.print(table(crowd.name, [play(crowd, random) for _ in range(STREAMS)], truth))
     return 0
