@@ -50,9 +50,10 @@ class JoinConfig(Section):
         description="Memory for open requests; beyond it the oldest is dropped, not learned, and counted.",
     )
     feedback_bytes: int = Field(
-        default=256 * 2**10,
+        default=4 * 2**20,
         ge=2**10,
-        description="Memory for feedback without its impression; beyond it the oldest is dropped and counted.",
+        description="Memory for feedback without its impression, 0.7 kB each; beyond it the oldest is dropped and "
+        "counted. After an outage, feedback may come before its impressions.",
     )
     horizon_bytes: int = Field(
         default=64 * 2**20,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tracemalloc
 
+import msgspec
 import pytest
 
 from streaming.events import Tick
+from streaming.events.request_ids import RequestIds
 from tests.streaming.join.joined import CONFIG, Played, click, impression, play, read
 
 
@@ -42,6 +44,20 @@ def test_forged_ids_evict_no_request_use_little_memory_and_do_not_extend_the_re_
     played.feed(Tick(100), at=100)
     assert len(played.closed) == 5
     assert played.join.state().open_offsets == []
+
+
+def test_five_thousand_clicks_that_come_before_their_impressions_are_learned_as_clicks() -> None:
+    ids = [RequestIds(["secret"]).new("main") for _ in range(5_000)]
+    played = Played()
+    for request in ids:
+        played.feed(click(request, "a", 1))
+    assert len(msgspec.msgpack.encode(played.join.state())) < 600_000, "a snapshot stays below a megabyte"
+    for request in ids:
+        played.feed(impression(request, 0))
+    played.feed(read(100))
+    played.feed(Tick(100))
+    assert played.labels == [{"a": True, "b": False}] * 5_000
+    assert played.join.dropped == {}
 
 
 def test_feedback_on_unshown_items_uses_no_memory() -> None:
