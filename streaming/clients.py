@@ -44,6 +44,7 @@ _WAITING = (
 )
 """Log message of `wait_for_broker`, for the address and the seconds left."""
 _T = TypeVar("_T")
+_Client = TypeVar("_Client", KafkaAdminClient, KafkaConsumer, KafkaProducer)
 
 _REFUSED = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError)
 
@@ -147,13 +148,13 @@ def make_producer(config: KafkaConfig, **options: Any) -> KafkaProducer:
         "batch_size": 256 * 1024,
         "allow_auto_create_topics": False,  # the broker would create them with its own partitions and limits
     }
-    return KafkaProducer(**kafka_python_options(config), **{**defaults, **options})
+    return _opened(KafkaProducer, **kafka_python_options(config), **{**defaults, **options})
 
 
 def make_consumer(config: KafkaConfig, *topics: str, **options: Any) -> KafkaConsumer:
     """A kafka-python consumer that commits only when told to; `options` are passed on."""
     defaults = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "allow_auto_create_topics": False}
-    return KafkaConsumer(*topics, **kafka_python_options(config), **{**defaults, **options})
+    return _opened(KafkaConsumer, *topics, **kafka_python_options(config), **{**defaults, **options})
 
 
 def end_offsets(
@@ -183,7 +184,23 @@ def _offsets(
 
 def make_admin(config: KafkaConfig, **options: Any) -> KafkaAdminClient:
     """A kafka-python admin client."""
-    return KafkaAdminClient(**kafka_python_options(config), **options)
+    return _opened(KafkaAdminClient, **kafka_python_options(config), **options)
+
+
+def _opened(kind: type[_Client], *topics: str, **options: Any) -> _Client:
+    """A client of this kind. One that cannot be made would leave its connections, and the thread that renews them."""
+    connections: list[Any] = []
+
+    def connect(**settings: Any) -> Any:
+        connections.append(kind.DEFAULT_CONFIG["kafka_client"](**settings))
+        return connections[-1]
+
+    try:
+        return kind(*topics, **options, kafka_client=connect)
+    except BaseException:
+        for made in connections:
+            made.close()
+        raise
 
 
 def missing_topics(config: KafkaConfig, names: Sequence[str]) -> list[str]:

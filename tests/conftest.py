@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import uuid
@@ -18,6 +19,8 @@ settings.load_profile("driftline")
 
 # Before torch is imported: small tensors on two threads are far slower, on a busy machine by a factor of ten.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As every process does: a client of an earlier test whose broker is gone would write into what a later test reads.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
 # A shell starts what it runs in the background with SIGINT ignored, and children inherit it: tests that interrupt a
 # process would wait for nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

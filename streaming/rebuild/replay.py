@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -120,22 +121,23 @@ def replay(
     SnapshotError, FirstRowsRefused, TopicScanError.
     """
     torch.set_num_threads(1)  # as the processor: with more, sums are rounded in another order, and bits differ
-    reader = PartitionReader(config, traffic.partition.partition)
-    machine = new_machine(config, opened, group, reader)
-    begin = span.begin
-    if start is not None:
-        begin = _begin_with(machine, start, traffic, opened.backbone.fingerprint, skip)
-    if begin < traffic.held.begin:
-        raise ReplayError(
-            f"group {group!r}: traffic begins at offset {traffic.held.begin}, {begin} is deleted by age: start there"
-            f" (--from-offset {traffic.held.begin}) or from a saved state (--start)"
+    with closing(PartitionReader(config, traffic.partition.partition)) as reader:
+        machine = new_machine(config, opened, group, reader)
+        begin = span.begin
+        if start is not None:
+            begin = _begin_with(machine, start, traffic, opened.backbone.fingerprint, skip)
+        if begin < traffic.held.begin:
+            raise ReplayError(
+                f"group {group!r}: traffic begins at offset {traffic.held.begin}, {begin} is deleted by age: start"
+                f" there (--from-offset {traffic.held.begin}) or from a saved state (--start)"
+            )
+        records, skipped = relearn(
+            machine, read_records(config, traffic.partition, Span(begin, span.end)), skip, progress=progress
         )
-    records, skipped = relearn(
-        machine, read_records(config, traffic.partition, Span(begin, span.end)), skip, progress=progress
-    )
-    if machine.recovering:
-        raise ReplayError(f"group {group!r}: the saved state has seen all before offset {span.end}: nothing is left")
-    reader.close()
+        if machine.recovering:
+            raise ReplayError(
+                f"group {group!r}: the saved state has seen all before offset {span.end}: nothing is left"
+            )
     state = WholeState.of(machine, traffic.topic, {} if start is None else start.segments)
     return Replayed(state, records, skipped, machine.dropped["left_out"])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events import ServedImpression
 from streaming.group.assembly import new_machine
+from streaming.group.machine import GroupMachine
 from streaming.group.traffic_reader import TrafficReader, Widths
 from streaming.join.join import Join, LabelledRequest, LateClick
 from streaming.kernel_log.closed import NOT_LEARNED, ClosedRequest
@@ -92,12 +94,8 @@ def committed(config: Config, group: str = "main") -> Committed | None:
 
 def undisturbed(config: Config, records: Sequence[Appended], until: int, group: str = "main") -> Committed:
     """What one pass over the records before offset `until` learns, in this process and never interrupted."""
-    partition = config.partition_of(group)
-    assert partition is not None
-    machine = new_machine(config, open_backbone(config), group, PartitionReader(config, partition))
-    for record in records:
-        if record.offset < until:
-            machine.feed(record.offset, record.value, record.time)
+    with _machine(config, group) as machine:
+        _feed(machine, records, until)
     return Committed(machine.snapshot(), _rows(machine.rows.all()))
 
 
@@ -115,10 +113,16 @@ class LearnedConversions:
 
 def conversions_of(config: Config, records: Sequence[Appended], until: int, group: str = "main") -> LearnedConversions:
     """What one run over the records before offset `until` passes to the conversion task."""
-    partition = config.partition_of(group)
-    assert partition is not None
-    machine = new_machine(config, open_backbone(config), group, PartitionReader(config, partition))
-    head, mature, found = machine.conversions.head, machine.conversions.mature, LearnedConversions()
+    found = LearnedConversions()
+    with _machine(config, group) as machine:
+        _watch(machine, found)
+        _feed(machine, records, until)
+    return found
+
+
+def _watch(machine: GroupMachine, found: LearnedConversions) -> None:
+    """Writes into `found` what the machine passes to its conversion task from now on."""
+    head, mature = machine.conversions.head, machine.conversions.mature
     assert head is not None, "the backbone tells no conversions"
     assert mature is not None
     learn, add = head.learn, mature.add
@@ -138,10 +142,21 @@ def conversions_of(config: Config, records: Sequence[Appended], until: int, grou
         return learn(requests)
 
     head.learn, mature.add = watched, matured  # type: ignore[method-assign]
+
+
+@contextmanager
+def _machine(config: Config, group: str) -> Iterator[GroupMachine]:
+    """A group's machine that has learned nothing; the connection by which it reads late clicks' requests is closed."""
+    partition = config.partition_of(group)
+    assert partition is not None
+    with closing(PartitionReader(config, partition)) as reader:
+        yield new_machine(config, open_backbone(config), group, reader)
+
+
+def _feed(machine: GroupMachine, records: Sequence[Appended], until: int) -> None:
     for record in records:
         if record.offset < until:
             machine.feed(record.offset, record.value, record.time)
-    return found
 
 
 def _rows(rows: Iterable[LiveRow]) -> Rows:

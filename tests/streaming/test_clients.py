@@ -6,9 +6,11 @@ import logging
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from local.broker import LocalBroker
@@ -20,6 +22,9 @@ from streaming.clients import (
     faust_broker_credentials,
     faust_brokers,
     kafka_python_options,
+    make_admin,
+    make_consumer,
+    make_producer,
     missing_topics,
     ssl_context,
     wait_for_broker,
@@ -92,6 +97,16 @@ def test_an_unreachable_broker_is_reported_with_a_remedy(caplog: pytest.LogCaptu
     with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1 .*driftline broker start"):
         wait_for_broker(config, LOG)
     assert "waiting for Kafka on 127.0.0.1:1" in caplog.text and "driftline broker start" in caplog.text
+
+
+@pytest.mark.parametrize("make", [make_admin, make_consumer, make_producer])
+def test_a_client_that_cannot_be_made_leaves_no_thread(make: Callable[..., object]) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(KafkaError):
+        make(KafkaConfig(bootstrap="127.0.0.1:1"), bootstrap_timeout_ms=200)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive(), thread.name
 
 
 def test_a_stopping_process_does_not_wait_for_the_broker() -> None:

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,9 @@ def produce(config: Config, records: Sequence[bytes]) -> list[float]:
 
 
 def learned(config: Config, records: Sequence[bytes], times: Sequence[float], skip: Span | None = None) -> GroupMachine:
-    machine = new_machine(config, OPENED, "main", PartitionReader(config, 0))
-    relearn(machine, zip(range(len(records)), records, times, strict=True), skip)
+    with closing(PartitionReader(config, 0)) as reader:
+        machine = new_machine(config, OPENED, "main", reader)
+        relearn(machine, zip(range(len(records)), records, times, strict=True), skip)
     return machine
 
 
