@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from streaming.config import Config, ScorerConfig
 from streaming.events import FeedbackEvent
 from streaming.events.decisions import Order
 from streaming.scorer.schema import DomainFacets, ScoreRequest
@@ -78,6 +79,19 @@ def test_a_search_shows_the_relevance_of_each_item_in_the_order_of_the_answer(vi
         opened.page.locator("#try [name=query]").fill("")
         opened.page.locator("#try button[type=submit]").click()
         opened.page.wait_for_selector("#answered", state="hidden")
+        assert opened.errors == []
+
+
+def test_an_explored_ranking_says_which_place_by_score_its_first_item_has(visit: Open) -> None:
+    backend = FakeBackend(Config(scorer=ScorerConfig(explore_share=1.0)))
+    backend.page.asked(ScoreRequest("196", ["a", "b", "c"], DomainFacets("home", "unknown", "day")))
+    with serving(backend=backend) as port:
+        opened = visit(f"http://127.0.0.1:{port}", ready=None)
+        opened.page.locator("#recent").click()
+        with opened.page.expect_response("**/v1/score") as answer:
+            opened.page.locator("#try button[type=submit]").click()
+        place = answer.value.json()["explored"]["place"]
+        opened.waits_for("#tried", f"the first one was drawn by chance, place {place} by score.")
         assert opened.errors == []
 
 

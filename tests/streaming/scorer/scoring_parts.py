@@ -235,7 +235,8 @@ class FakeBackend:
         self.active.take([record(packed(backbone, 2))])
         self.rules = EventRules(config)
         self.encoder = MadeUpFeatures(backbone, reads_queries=reads_queries)
-        self.scorer = make_scorer(backbone, self.active, encoder=self.encoder, request_ids=self.rules.request_ids)
+        rules: dict[str, Any] = {"request_ids": self.rules.request_ids, "exploration": config.scorer.exploration}
+        self.scorer = make_scorer(backbone, self.active, encoder=self.encoder, **rules)
         self.max_body_bytes = 4_096
         self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
         self.access = AccessControl(config.access, time.monotonic)
