@@ -59,7 +59,8 @@ def print_off_policy(
     Raises named errors for an unknown group or version, and a topic that cannot be read.
     """
     quiet_client_logs()
-    opened, traffic = open_backbone(config), traffic_span(config, group)
+    traffic = traffic_span(config, group)  # before the backbone, which takes seconds: the group may be misspelled
+    opened = open_backbone(config)
     begin, end = (None if time is None else offset_at(config, traffic, time) for time in times)
     held = traffic.held
     span = Span(held.begin if begin is None else begin, held.end if end is None else end)

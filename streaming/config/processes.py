@@ -221,6 +221,14 @@ class ScorerConfig(Section):
         return Exploration(self.explore_share, self.explore_temperature)
 
     @model_validator(mode="after")
+    def _leaves_requests_to_the_experiment(self) -> ScorerConfig:
+        if self.control_share and self.explore_share == 1:
+            raise ValueError(
+                "explore_share = 1 leaves the experiment of control_share no request of the live arm: set a smaller one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _two_ports(self) -> ScorerConfig:
         if self.port == self.metrics_port != 0 and self.host == self.metrics_host:
             raise ValueError(

@@ -112,13 +112,16 @@ class _Chances:
         self._predicted = 1.0 / (1.0 + np.exp(-impression.array("live_logit").astype(np.float64)))
 
     def of_item(self, chosen: int) -> _Row:
+        """A policy that always puts the item at position `chosen` first."""
         predicted = self._predicted
         return float(chosen == 0), float(predicted[0]), float(predicted[chosen]), 1.0 / float(self.drawn[chosen])
 
     def of_key(self, key: NDArray[np.float32]) -> _Row:
+        """A policy that puts the item with the largest of the keys `(n,)` first."""
         return self.of_item(int(self.order[np.argmax(key[self.order])]))
 
     def of_draw(self, chance: NDArray[np.float64]) -> _Row:
+        """A policy that draws the first item with these probabilities, `(n,)`."""
         predicted = self._predicted
         square = float((chance**2 / self.drawn).sum())
         return float(chance[0]), float(predicted[0]), float(chance @ predicted), square

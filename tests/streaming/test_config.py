@@ -53,6 +53,11 @@ pytestmark = pytest.mark.usefixtures("no_environment")
         ("DOMAINS__SCENE", '["home", "a", "a"]', r"domains\.scene: 'a' is listed twice"),
         ("TOPICS__TRAFFIC", "interactions", "'interactions' is the name of two topics"),
         ("SCORER__METRICS_PORT", "8000", "scorer: port and metrics_port are both 8000, .*: set another metrics_port"),
+        (
+            "SCORER",
+            '{"control_share": 0.02, "explore_share": 1}',
+            "explore_share = 1 leaves the experiment .* no request",
+        ),
         ("TOPICS__TRAFFIC", "..", r"topics\.traffic: Kafka accepts no topic"),
         ("PRETRAIN__SEED", "-1", r"pretrain\.seed: .*greater than or equal to 0"),
     ],
