@@ -1,9 +1,9 @@
 # One image for every process of ours: `docker build -t driftline .`; the command says which one it is.
 #
-# Base images are pinned by version. Pin them by digest too where your registry's policy asks for it: add `@sha256:...`,
-# as `docker buildx imagetools inspect python:3.11.15-slim-bookworm` prints it, to both FROM lines.
+# The base image is pinned by version and by the digest of its index of platforms, so a build takes the same base everywhere
+# and no security update by itself: docs/operations.md says how to move the pins.
 
-FROM python:3.11.15-slim-bookworm AS builder
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS builder
 
 # Empty installs exactly requirements.lock, hashes checked: PyTorch is then the index's own build, with CUDA.
 # `cpu` takes the same version of PyTorch from PyTorch's CPU index instead. The image is then several times smaller,
@@ -37,7 +37,7 @@ COPY driftline driftline
 RUN --mount=type=cache,target=/root/.cache/uv uv pip install --no-deps .
 
 
-FROM python:3.11.15-slim-bookworm
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
 
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin driftline \
  && install --directory --owner=driftline --group=driftline /var/lib/driftline/run /var/lib/driftline/cache

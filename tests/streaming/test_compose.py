@@ -35,15 +35,20 @@ def test_the_specification_would_refuse_a_wrong_key() -> None:
         _validate(wrong)
 
 
-@pytest.mark.parametrize("image", [service["image"] for service in services().values()])
-def test_every_image_is_pinned_to_a_full_version(image: str) -> None:
-    assert re.search(r":v?\d+\.\d+\.\d+(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?$", image)
+VERSION = r":v?\d+\.\d+\.\d+(-[a-z0-9.]+)?"
+DIGEST = r"@sha256:[0-9a-f]{64}"
 
 
-def test_the_base_images_of_the_docker_image_are_pinned() -> None:
+@pytest.mark.parametrize("image", sorted({service["image"] for service in services().values()}))
+def test_every_image_is_pinned_to_a_full_version_and_those_of_others_to_a_digest(image: str) -> None:
+    pulled = not image.startswith("driftline:")
+    assert re.search(VERSION + (DIGEST if pulled else "") + "$", image)
+
+
+def test_the_base_image_of_both_stages_is_one_pinned_version_and_digest() -> None:
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M)
     assert bases and len(set(bases)) == 1
-    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?", bases[0])
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm" + DIGEST, bases[0])
 
 
 def test_the_docker_image_does_not_run_as_root() -> None:
