@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,9 +81,13 @@ class Committing:
         self._cut_at = self._committed_at = 0.0
         self._kernel: PublishedKernel | None = None
 
+    def due(self, now: float) -> bool:
+        """Whether `step` would commit at event time `now`; a processor is woken by a timer."""
+        return now - self._committed_at >= self._config.commit_interval_s
+
     def step(self, now: float) -> None:
         """Commits what is due at event time `now`."""
-        if now - self._committed_at < self._config.commit_interval_s:
+        if not self.due(now):
             return
         self._committed_at = now
         kernel = self._machine.publisher.published
@@ -106,14 +110,15 @@ class Committing:
 
 
 def records(prepared: Sequence[Prepared], rate: float = RATE) -> Iterator[tuple[float, Traffic]]:
-    """The requests, `rate` a second, each with its clicks, and ingest's marks once a second."""
-    now = 1_000.0
+    """The requests, `rate` a second, each click a tenth of a second later, and ingest's marks once a second."""
+    clicks: deque[ServedFeedback] = deque()
     for number, request in enumerate(prepared):
         now = 1_000.0 + number / rate
+        while clicks and clicks[0].time <= now:
+            yield clicks[0].time, clicks.popleft()
         request_id = f"{request.group}.{number}"
         yield now, msgspec.structs.replace(request.impression, request_id=request_id, time=now)
-        for item in request.clicked:
-            yield now, ServedFeedback(request_id, item, now + _CLICK_S)
+        clicks.extend(ServedFeedback(request_id, item, now + _CLICK_S) for item in request.clicked)
         if number % round(rate) == 0:
             yield now, Progress({0: now}, 1)
             yield now, Tick(now)

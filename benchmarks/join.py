@@ -188,7 +188,8 @@ def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> 
             whole = 0.0
         began = time.thread_time()
         machine.feed(offset, value, now)
-        committing.step(now)
+        if committing.due(now):
+            committing.step(now)
         whole += time.thread_time() - began
     counted, added = _cost_of_timing()
     fed = len(log) - steady

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from model.gate.decayed_mass import DecayedMass, key_of
 from model.gate.scored_examples import Doubles, ScoredExamples
-from model.gate.shares import KEYS, DecayedMass, key_of
 
 _HALF_LIFE = 5_000.0
 """Half-life of what a user has brought, in examples of the group."""
@@ -45,7 +44,6 @@ class UserEvidence:
 
     def __init__(self) -> None:
         self._brought = DecayedMass(_HALF_LIFE)
-        self._key = lru_cache(2 * KEYS)(_key)
         self._excess, self._squares, self._believed = 0.0, _LEAST, 0.0
         self._lots: list[tuple[float, float, float]] = []
         """Examples, excess and squared variances of recent micro-batches that may still turn out to be a change."""
@@ -62,12 +60,14 @@ class UserEvidence:
         """Key of each example's user and what the example weighs as evidence, 0 to 1, `(n,)` each."""
         users, user_of_request = seen.users
         at = user_of_request[seen.request]
-        keys, size = [self._key(user) for user in users], np.bincount(at).astype(np.float64)
+        size = np.bincount(at).astype(np.float64)
         self._brought.pass_by(len(at))
-        each, had = self.spread * _VARIANCE, self._brought.of(keys)
-        self._brought.add(keys, size)
+        slots = self._brought.slots(users)
+        key = np.array([key_of(user) >> (64 - _BITS) for user in users], dtype=np.float64)
+        each, had = self.spread * _VARIANCE, self._brought.at(slots)
+        self._brought.add(slots, size)
         weight = 1.0 / ((1.0 + each * had) * (1.0 + each * (had + size)))
-        return np.array(keys, dtype=np.float64)[at], weight[at]
+        return key[at], weight[at]
 
     def see(self, key: Doubles, p: Doubles, label: Doubles) -> None:
         """Takes examples with their users' keys, expected click probabilities `p` and labels, `(n,)` each."""
@@ -97,7 +97,3 @@ class UserEvidence:
         self._brought.load(state["brought"])
         self._excess, self._squares, self._believed = (float(value) for value in state["spread"])
         self._lots = [(float(examples), float(excess), float(squares)) for examples, excess, squares in state["lots"]]
-
-
-def _key(user: str) -> int:
-    return key_of(user) >> (64 - _BITS)

@@ -1,7 +1,7 @@
 """The gate decides whether labels are learned from and whether kernels are published (docs/gate.md).
 
-1. `seen`: the labelled examples that the gate reads, and the strata that it watches separately.
-2. `shares`: limits how much one user or item may teach.
+1. `scored_examples`: the labelled examples that the gate reads, and the strata that it watches separately.
+2. `shares`: limits how much one user or item may teach, by what each has brought (`decayed_mass`).
 3. `labels`: tests whether labels are as expected.
 4. `quarantine`: sets requests with wrong labels aside, and decides for how long.
 5. `evidence`: the anytime-valid test of one arm against another.

@@ -48,14 +48,15 @@ class HarmEvidence:
             self._multiply(stake[begin : begin + _AT_ONCE], inside[:, begin : begin + _AT_ONCE])
 
     def _multiply(self, stake: Doubles, inside: NDArray[np.bool_]) -> None:
+        present = inside.any(axis=1)  # evidence in a stratum without requests stays as it is
         # Newest request first, and requests along the last axis, along which numpy multiplies fastest.
-        within = inside[:, None, ::-1].astype(np.float64)
+        within = inside[present][:, None, ::-1].astype(np.float64)
         gains = np.ascontiguousarray((stake[::-1, :, None] * BETS).reshape(len(stake), -1).T)
         # For a bet begun at each request: its factor times all later ones, which is its value at the end.
         later = np.multiply.accumulate(1.0 + gains * within, axis=2)
         begun, whole = (later * within).sum(axis=2), later[:, :, -1]
-        value = self._value.reshape(whole.shape) * whole + begun
-        self._value = np.minimum(value, _MOST).reshape(self._value.shape)
+        value = self._value[present].reshape(whole.shape) * whole + begun
+        self._value[present] = np.minimum(value, _MOST).reshape(-1, *self._value.shape[1:])
 
     @property
     def value(self) -> Doubles:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.gate.decayed_mass import DecayedMass
 from model.gate.scored_examples import ScoredExamples, Strata, runs
-from model.gate.shares import DecayedMass, key_of
 
 Doubles = NDArray[np.float64]
 KINDS = ("few", "many", "turned")
@@ -70,16 +70,21 @@ class _Memberships:
     """
 
     def __init__(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> None:
-        users, user_of_request = seen.users
-        user = user_of_request[seen.request]
+        users, user = seen.users
         by_user = np.argsort(user, kind="stable")
-        self.stratum, order = np.nonzero(inside[:, seen.request[by_user]])
-        self.example = by_user[order]
+        stratum, order = np.nonzero(inside[:, by_user])
+        request = by_user[order]
+        # From requests in strata to their examples: each begins where the one before it ended.
+        starts, sizes = (part[request] for part in seen.requests_at)
+        ends = np.cumsum(sizes)
+        self.example = np.repeat(starts - ends + sizes, sizes) + np.arange(int(sizes.sum()))
+        self.stratum = np.repeat(stratum, sizes)
         self.weight: Doubles = weight[self.example]
-        pair = self.stratum * len(users) + user[self.example]
-        self._starts, self._sizes = runs(pair)
-        self._stratum_of_pair = self.stratum[self._starts]
-        self.request_of_pair = seen.request[self.example[self._starts]]
+        first, _ = runs(stratum * len(users) + user[request])
+        self._starts = (ends - sizes)[first]
+        self._sizes = np.add.reduceat(sizes, first)
+        self._stratum_of_pair = stratum[first]
+        self.request_of_pair = request[first]
         """A request of each pair's user, `(pairs,)`."""
         self._strata = len(inside)
 
@@ -158,10 +163,10 @@ class LabelTest:
 
     def measure(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> LabelEvidence:
         """Returns the evidence in a micro-batch and adds it to the CUSUM."""
-        keys = [key_of(user) for user in seen.user]
         self._users.pass_by(len(seen.label))
-        before = self._users.of(keys)
-        self._users.add(keys, np.bincount(seen.request).astype(np.float64))
+        slots, (_, sizes) = self._users.slots(seen.user), seen.requests_at
+        before = self._users.at(slots)
+        self._users.add(slots, sizes.astype(np.float64))
         evidence = measure(seen, weight, inside, self.offset, self._odds, before=before)
         self.suspicion = np.clip(self.suspicion + evidence.ratio, 0.0, self.alarm)
         return evidence

@@ -55,11 +55,11 @@ class ScoredExamples:
 
     def per_request(self, values: Doubles) -> Doubles:
         """Means over the requests' examples, `(..., r)`, of values `(..., n)`."""
-        starts, sizes = self._requests_at
+        starts, sizes = self.requests_at
         return np.asarray(np.add.reduceat(values, starts, axis=-1) / sizes)
 
     @cached_property
-    def _requests_at(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def requests_at(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First example and number of examples of each request, `(r,)` each."""
         return runs(self.request)
 
@@ -71,8 +71,9 @@ class ScoredExamples:
 
 def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """The distinct names in order of first occurrence, and the number of each name among them, `(k,)`."""
-    index = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return list(index), np.fromiter(map(index.__getitem__, names), dtype=np.int64, count=len(names))
+    index: dict[str, int] = {}
+    numbers = [index.setdefault(name, len(index)) for name in names]
+    return list(index), np.array(numbers, dtype=np.int64)
 
 
 def runs(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -95,16 +96,16 @@ class Strata:
         self._offsets = 1 + np.cumsum([0, *(len(values) for values in facets.values())])[:-1]
         self.facet = [0, *(n + 1 for n, values in enumerate(facets.values()) for _ in values)]
         """Which facet each stratum is a value of, from 1; 0 for the group."""
+        self._column = np.array([0, *(facet - 1 for facet in self.facet[1:])])
+        self._value = np.array([-1, *(index for values in facets.values() for index in range(len(values)))])[:, None]
 
     def __len__(self) -> int:
         return len(self._names)
 
     def of(self, domain: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mask of the requests in each stratum, `(strata, r)`, from facet indices `(r, 3)`."""
-        inside = np.zeros((len(self), len(domain)), dtype=np.bool_)
+        inside = np.asarray(domain.T[self._column] == self._value)
         inside[0] = True
-        for column, offset in enumerate(self._offsets):
-            inside[offset + domain[:, column], np.arange(len(domain))] = True
         return inside
 
     def numbers(self, domain: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
@@ -149,9 +150,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True, gc
     def joined(records: Sequence[ServedImpression], name: Payload) -> NDArray[np.floating] | NDArray[np.int16]:
         """The named payload of all `records` as one writable array with its stored type; each record must have the
         right size."""
-        flat: NDArray[Any] = np.frombuffer(
-            bytearray().join(getattr(record, name) for record in records), dtype=_DTYPES[name]
-        )
+        flat: NDArray[Any] = np.frombuffer(bytearray().join(map(attrgetter(name), records)), dtype=_DTYPES[name])
         return flat if name in _SINGLE else flat.reshape(sum(len(record.items) for record in records), -1)
 
 

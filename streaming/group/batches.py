@@ -98,7 +98,10 @@ def _items(impressions: Sequence[ServedImpression]) -> Iterator[str]:
 def _finite(logit: NDArray[np.floating]) -> NDArray[np.float64]:
     """Logits with bounded values in place of non-finite ones, which the learner refuses later; the gate sees them
     first."""
-    return np.nan_to_num(logit.astype(np.float64), nan=0.0, posinf=50.0, neginf=-50.0)
+    doubles = logit.astype(np.float64)
+    if np.isfinite(doubles).all():
+        return doubles
+    return np.nan_to_num(doubles, nan=0.0, posinf=50.0, neginf=-50.0)
 
 
 def corrected_examples(corrections: Sequence[Correction], space: DomainSpace) -> tuple[MicroBatch, NDArray[np.int64]]:

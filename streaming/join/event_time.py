@@ -42,11 +42,14 @@ class EventTime:
         """The state for `restore`."""
         return TimeState(self.newest, self.broker, dict(self._read), self._partitions)
 
+    def appended(self, at: float) -> None:
+        """Advances the broker's clock by a record that it appended at this time. Feedback advances nothing else,
+        because it says nothing of later impressions."""
+        self.broker = max(self.broker, at)
+
     def move(self, record: Traffic, appended: float) -> None:
-        """Advances event time by a record. Feedback, most records, does not: it says nothing of later impressions."""
-        self.broker = max(self.broker, appended)
-        if isinstance(record, ServedFeedback):
-            return
+        """Advances event time by a record other than feedback."""
+        self.appended(appended)
         if isinstance(record, _OF_IMPRESSIONS):
             self.newest = max(self.newest, min(record.time, appended))
             self._advance()

@@ -113,10 +113,10 @@ class Join:
 
         `appended` is when the broker appended the record, seconds.
         """
-        self.time.move(record, appended)
         if isinstance(record, ServedFeedback):  # most records; it does not move the watermark, so it closes nothing
-            late = self._feedback(as_of_append(record, appended))
-            return NOTHING if late is None else Joined(late=late)
+            self.time.appended(appended)
+            return self._feedback(record if record.time <= appended else as_of_append(record, appended))
+        self.time.move(record, appended)
         shown = None
         if isinstance(record, ServedImpression):
             self.ahead += record.time > appended + self._config.lateness_s
@@ -173,8 +173,9 @@ class Join:
         else:
             for feedback in self.unmatched.take(record.request_id):
                 self._label(entry, feedback)
-            for evicted in self.open.evict():
-                self._lose(evicted, "evicted")
+            if self.open.too_many:
+                for evicted in self.open.evict():
+                    self._lose(evicted, "evicted")
             return record
         return None
 
@@ -192,43 +193,41 @@ class Join:
 
     # --- feedback ---
 
-    def _feedback(self, record: ServedFeedback) -> LateClick | LateConversion | None:
+    def _feedback(self, record: ServedFeedback) -> Joined:
         """Labels an open request; returns feedback for a closed one, and keeps what has no impression yet."""
         if (entry := self.open.get(record.request_id)) is not None:
             self._label(entry, record)
         elif (closed := self.closed.get(record.request_id)) is not None:
-            return self._late(closed, record)
+            late = self._late(closed, record)
+            return NOTHING if late is None else Joined(late=late)
         elif record.time + self._config.patience_s <= self.time.frontier:
             self.dropped["late_feedback"] += 1
         else:
             self.unmatched.add(record)
-        return None
+        return NOTHING
 
     def _label(self, entry: OpenRequest, record: ServedFeedback) -> None:
         """Sets an item's label in an open request, unless it was not shown, or the feedback repeats or is late."""
-        items = entry.impression.items
-        if record.item_id not in items:
+        impression = entry.impression
+        try:
+            index = impression.items.index(record.item_id)
+        except ValueError:
             self.dropped["unshown_item"] += 1
-        elif self._believed(record, entry.impression.time):
-            if entry.label(record.kind, items.index(record.item_id)):
-                self.delays.add(record.kind, record.time - entry.impression.time)
-            else:
-                self.dropped["duplicate"] += 1
-
-    def _believed(self, record: ServedFeedback, shown_at: float) -> bool:
-        """Whether feedback came soon enough after its impression. Feedback stamped before it counts as immediate."""
-        if record.time - shown_at <= self._windows[record.kind]:
-            return True
-        self.dropped["late_feedback"] += 1
-        return False
+            return
+        delay = record.time - impression.time
+        if delay > self._windows[record.kind]:
+            self.dropped["late_feedback"] += 1
+        elif entry.label(record.kind, index):
+            self.delays.add(record.kind, delay)
+        else:
+            self.dropped["duplicate"] += 1
 
     def _late(self, closed: ClosedRequest, record: ServedFeedback) -> LateClick | LateConversion | None:
-        if not self._believed(record, closed.time):
-            return None
-        if record.kind == "click" and self._config.horizon_s == 0:
+        delay = record.time - closed.time
+        if delay > self._windows[record.kind] or (record.kind == "click" and self._config.horizon_s == 0):
             self.dropped["late_feedback"] += 1
             return None
-        self.delays.add(record.kind, record.time - closed.time)
+        self.delays.add(record.kind, delay)
         return (LateClick if record.kind == "click" else LateConversion)(closed, record.item_id)
 
     # --- closing ---

@@ -20,7 +20,7 @@ class LabelDelays:
 
     def add(self, kind: FeedbackKind, delay: float) -> None:
         """Adds a label that came `delay` seconds after its impression; a negative delay counts as 0."""
-        delay = max(0.0, delay)
+        delay = delay if delay > 0.0 else 0.0
         if kind == "click":
             self._sum, self._weight = _AGED * self._sum + delay, _AGED * self._weight + 1.0
         if len(self._delays) < _KEPT:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import attrgetter
 
 import msgspec
 
@@ -42,7 +43,8 @@ class OpenRequest(msgspec.Struct, gc=False):
 
     def label(self, kind: FeedbackKind, index: int) -> bool:
         """Sets the label of the item at `index`; False if it is set already."""
-        bit = 1 << 8 * size_of(len(self.impression.items)) - 1 - index
+        bits = len(self.impression.items) + 7 & -8  # as many as whole bytes hold
+        bit = 1 << bits - 1 - index
         if kind == "click":
             before, self.clicks = self.clicks, self.clicks | bit
         else:
@@ -62,16 +64,14 @@ class OpenRequests:
     def __init__(self, config: JoinConfig) -> None:
         self._config = config
         self._requests: OrderedDict[str, OpenRequest] = OrderedDict()
+        self.get: Callable[[str], OpenRequest | None] = self._requests.get
+        """The request with an id, if it is open; every record asks for one, so it is the dictionary's own method."""
         self._closing: list[tuple[float, int, str]] = []
         self.bytes = 0
         """Estimated memory of the requests."""
 
     def __len__(self) -> int:
         return len(self._requests)
-
-    def get(self, request_id: str) -> OpenRequest | None:
-        """The request, if it is open."""
-        return self._requests.get(request_id)
 
     def add(self, offset: int, record: ServedImpression, appended: float) -> OpenRequest | None:
         """Opens a request that is not open yet; `appended` is its record's append time, seconds.
@@ -101,9 +101,14 @@ class OpenRequests:
             return time + self._config.window_s
         return appended + self._config.window_s + min(held, LONGEST_RETURN_S)
 
+    @property
+    def too_many(self) -> bool:
+        """Whether requests have to be dropped."""
+        return self.bytes > self._config.max_bytes
+
     def evict(self) -> Iterator[OpenRequest]:
         """Drops the oldest requests until the rest fits."""
-        while self.bytes > self._config.max_bytes:
+        while self.too_many:
             _, request = self._requests.popitem(last=False)
             self.bytes -= request.size
             yield request
@@ -140,7 +145,7 @@ class OpenRequests:
 
     def in_order(self) -> list[OpenRequest]:
         """All requests in the order of the log."""
-        return sorted(self._requests.values(), key=lambda request: request.offset)
+        return sorted(self._requests.values(), key=attrgetter("offset"))
 
 
 def _bytes(record: ServedImpression) -> int:

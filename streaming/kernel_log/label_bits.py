@@ -13,9 +13,9 @@ def pack(labels: NDArray[np.bool_]) -> bytes:
 
 def unpack(bits: bytes, n: int) -> NDArray[np.bool_]:
     """The labels of `n` items, `(n,)`; no bits stand for no label that is set."""
-    if not bits:
+    if not any(bits):
         return np.zeros(n, dtype=np.bool_)
-    return np.unpackbits(np.frombuffer(bits, dtype=np.uint8))[:n].astype(np.bool_)
+    return np.unpackbits(np.frombuffer(bits, dtype=np.uint8))[:n].view(np.bool_)
 
 
 def size_of(n: int) -> int:
