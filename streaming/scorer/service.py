@@ -8,6 +8,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from msgspec import UNSET
+
 from features.store.online import StoreUnavailableError
 from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.clients import aiokafka_options, wait_for_broker
@@ -124,6 +126,11 @@ class ScorerService:
         for (group, arm), window in self._scorer.windows.items():
             metrics.scorer.SCORE_MEAN.labels(group=group, arm=arm).set_function(window.mean)
             metrics.scorer.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
+        self._explored = {
+            (group.name, drawn): metrics.scorer.EXPLORED_REQUESTS.labels(group=group.name, drawn=drawn)
+            for group in self._config.groups
+            for drawn in ("best", "other")
+        }
 
     async def start(self) -> None:
         """Begins to start in the background; `missing` says what must still happen."""
@@ -182,6 +189,9 @@ class ScorerService:
         except StoreUnavailableError as error:
             raise RequestRefused("feature_store", str(error), status=503) from error
         self._impressions.write(scored.response.group, scored.impression)
+        if scored.response.explored is not UNSET:
+            drawn = "best" if scored.response.explored.place == 1 else "other"
+            self._explored[scored.response.group, drawn].inc()
         return scored
 
     async def write_events(self, events: list[Event]) -> None:

@@ -68,9 +68,11 @@ def _requests() -> PanelRow:
             ),
             line(
                 "Requests by outcome",
-                "Scoring requests per second. Refused and aborted ones are their callers' fault.",
+                "Scoring requests per second. Refused and aborted ones are their callers' fault. In explored ones the "
+                "first place was drawn.",
                 "reqps",
                 Query("sum by (outcome) (rate(driftline_score_requests_total[1m]))", "{{outcome}}"),
+                Query("sum by (drawn) (rate(driftline_explored_requests_total[1m]))", "explored: {{drawn}} drawn"),
             ),
             line(
                 "Candidates per request",

@@ -20,6 +20,12 @@ SCORE_CANDIDATES = Histogram(
     "Candidates of one request.",
     buckets=(1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
 )
+EXPLORED_REQUESTS = Counter(
+    "driftline_explored_requests_total",
+    "Scoring requests whose first place was drawn (scorer.explore_share), by what was drawn: best (the item that its "
+    "score would have put there) or other.",
+    ["group", "drawn"],
+)
 SCORE_MEAN = Gauge("driftline_score_mean", "Mean score over the last thousand scored items.", ["group", "arm"])
 SCORE_SHIFT = Gauge(
     "driftline_score_shift",

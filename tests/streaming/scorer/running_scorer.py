@@ -64,7 +64,7 @@ async def running(
     supervisor = TaskSupervisor(died.set)
     kernels = make_kernels(backbone)
     kernels.clock = time.time
-    scorer = make_scorer(backbone, kernels, live_arm=config.scorer.live_arm)
+    scorer = make_scorer(backbone, kernels, live_arm=config.scorer.live_arm, exploration=config.scorer.exploration)
     service = ScorerService(config, scorer, kernels, supervisor, wall=wall)
     transport = httpx.ASGITransport(make_app(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:

@@ -173,6 +173,25 @@ async def test_served_scores_are_in_the_log(config: Config, backbone: Foundation
         assert served == [score["score"] for score in answer["scores"]]
 
 
+async def test_explored_requests_are_counted_by_whether_the_best_was_drawn(
+    config: Config, backbone: FoundationBackbone
+) -> None:
+    def counted(drawn: str) -> float:
+        labels = {"group": "main", "drawn": drawn}
+        value = REGISTRY.get_sample_value("driftline_explored_requests_total", labels)
+        assert value is not None
+        return value
+
+    async with running(_with(config, "scorer", explore_share=0.5, explore_temperature=0.1), backbone) as scorer:
+        await scorer.ready()
+        best, other = counted("best"), counted("other")
+        answers = [await scorer.score() for _ in range(40)]
+    places = [answer["explored"]["place"] for answer in answers if "explored" in answer]
+    assert 0 < len(places) < 40
+    assert counted("best") == best + places.count(1)
+    assert counted("other") == other + len(places) - places.count(1)
+
+
 @pytest.mark.parametrize("ahead_s", [3_600.0, -300.0])
 async def test_impressions_have_the_time_of_the_broker_despite_a_wrong_local_clock(
     config: Config, backbone: FoundationBackbone, ahead_s: float
