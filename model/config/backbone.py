@@ -15,6 +15,10 @@ NO_QUERY = -1
 """Marks a request without a query, which asks for a recommendation."""
 MAX_QUERY = 512
 """Longest query in characters that any entry point accepts."""
+MAX_WIDTH = 65_536
+"""Largest width of any layer: a wider one is a typing error, and would first be noticed when memory ends."""
+MAX_PARTS = 1_024
+"""Largest number of layers, or of experts, for the same reason."""
 QueryAspect = Literal["text", "words"]
 QUERY_ASPECTS: tuple[QueryAspect, ...] = get_args(QueryAspect)
 
@@ -31,20 +35,20 @@ class BackboneConfig(Section):
         "the working directory; empty takes the foundation model. `text_width` and `content_width` "
         "apply to a custom backbone too, and it may read the other keys here.",
     )
-    width: int = Field(default=64, ge=4, description="Width d of the fused representation.")
+    width: int = Field(default=64, ge=4, le=MAX_WIDTH, description="Width d of the fused representation.")
     target_statistics: bool = Field(
         default=True,
         description="Whether the log-odds of each user, item, field value and facet value, counted in the pretraining "
         "half, are inputs of the domain layer and added to the click logit.",
     )
-    id_width: int = Field(default=8, ge=2, description="Width of an ID embedding.")
-    sparse_width: int = Field(default=16, ge=2, description="Width of a sparse field's embedding.")
-    text_width: int = Field(default=384, ge=1, description="Width of the text encoder's vectors.")
+    id_width: int = Field(default=8, ge=2, le=MAX_WIDTH, description="Width of an ID embedding.")
+    sparse_width: int = Field(default=16, ge=2, le=MAX_WIDTH, description="Width of a sparse field's embedding.")
+    text_width: int = Field(default=384, ge=1, le=MAX_WIDTH, description="Width of the text encoder's vectors.")
     content_width: int = Field(
-        default=16, ge=2, description="Width c of the content vectors that the live features use."
+        default=16, ge=2, le=MAX_WIDTH, description="Width c of the content vectors that the live features use."
     )
     domain_width: int = Field(
-        default=16, ge=1, description="Width of the domain embedding that gates, maps and experts see."
+        default=16, ge=1, le=MAX_WIDTH, description="Width of the domain embedding that gates, maps and experts see."
     )
     item_aspects: tuple[ItemAspect, ...] = Field(
         default=ITEM_ASPECTS,
@@ -67,12 +71,17 @@ class BackboneConfig(Section):
         description="Network between representation and towers; `dssm` has none: the dot product of a user vector and "
         "an item vector takes its place, and scorers cache both vectors.",
     )
-    experts: int = Field(default=4, ge=1, description="Experts of an MMoE trunk; of a PLE trunk, per task and shared.")
-    expert_hidden: int = Field(
-        default=128, ge=1, description="Hidden width of an expert, of the MLP trunk, or of `dssm`'s two towers."
+    experts: int = Field(
+        default=4, ge=1, le=MAX_PARTS, description="Experts of an MMoE trunk; of a PLE trunk, per task and shared."
     )
-    expert_width: int = Field(default=64, ge=1, description="Width of the trunk's output.")
-    tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
+    expert_hidden: int = Field(
+        default=128,
+        ge=1,
+        le=MAX_WIDTH,
+        description="Hidden width of an expert, of the MLP trunk, or of `dssm`'s two towers.",
+    )
+    expert_width: int = Field(default=64, ge=1, le=MAX_WIDTH, description="Width of the trunk's output.")
+    tower_hidden: int = Field(default=32, ge=1, le=MAX_WIDTH, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(
         default="ctr",
         description="What the backbone predicts: clicks alone, or clicks and conversions with "
@@ -116,8 +125,10 @@ class BackboneConfig(Section):
         description="Whether the user encoder reads how long ago an event was; leave it off if traffic is replayed "
         "faster than it was recorded.",
     )
-    history_width: int = Field(default=32, ge=4, multiple_of=2, description="Width of an event and of its encoder.")
-    history_layers: int = Field(default=2, ge=1, description="Layers of `sasrec` and `bert4rec`.")
+    history_width: int = Field(
+        default=32, ge=4, le=MAX_WIDTH, multiple_of=2, description="Width of an event and of its encoder."
+    )
+    history_layers: int = Field(default=2, ge=1, le=MAX_PARTS, description="Layers of `sasrec` and `bert4rec`.")
     history_delay_s: float = Field(
         default=60.0,
         ge=0,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 MAX_SEED = 2**32 - 1
 """The largest seed that every generator of random numbers takes."""
+_LARGEST = 1e15
+"""No setting needs a larger number: a petabyte, thirty million years. Libraries overflow at some larger one."""
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys and numbers that are not finite are refused by name."""
+    """A frozen group of settings; unknown keys, and numbers that are not finite or cannot be meant, are refused by
+    name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -23,6 +26,20 @@ class Section(BaseModel):
             if _has_boolean(value) and _holds_numbers(cls.model_fields.get(key)):
                 raise ValueError(f"{key}: a number is wanted, not true or false")
         return values
+
+    @model_validator(mode="after")
+    def _no_number_beyond_reason(self) -> Self:
+        for key in type(self).model_fields:
+            if (number := _largest(getattr(self, key))) > _LARGEST:
+                raise ValueError(f"{key}: {number:g} is larger than any setting may be ({_LARGEST:g})")
+        return self
+
+
+def _largest(value: Any) -> float:
+    """The largest absolute number in a value or in a list of values; 0 if it has none."""
+    if isinstance(value, list | tuple):
+        return max(map(_largest, value), default=0.0)
+    return abs(value) if isinstance(value, int | float) else 0.0
 
 
 def _has_boolean(value: Any) -> bool:
