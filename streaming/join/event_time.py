@@ -35,7 +35,7 @@ class EventTime:
         """Restores the state that `state` returned."""
         self.newest, self.broker = state.newest, state.broker
         self._read, self._partitions = dict(state.read), state.partitions
-        self._advance()
+        self._feedback_read()
 
     @property
     def state(self) -> TimeState:
@@ -63,15 +63,18 @@ class EventTime:
             # Feedback cannot have been read before it was appended, and this record was appended later still.
             self._read[k] = max(self._read.get(k, _NEVER), min(read, appended))
         self._read = {k: self._read[k] for k in sorted(self._read) if k < record.partitions}
+        self._feedback_read()
+
+    def _feedback_read(self) -> None:
+        all_read = self._partitions > 0 and len(self._read) == self._partitions
+        self.feedback = min(self._read.values()) - self._lateness_s if all_read else _NEVER
+        """Seconds up to which ingest has read all feedback, by its slowest partition."""
         self._advance()
 
     def _advance(self) -> None:
         """Computes the times below once per change, because every record reads them several times."""
         self.watermark = self.newest - self._lateness_s
         """Event time before which no more impressions are expected, seconds."""
-        all_read = self._partitions > 0 and len(self._read) == self._partitions
-        self.feedback = min(self._read.values()) - self._lateness_s if all_read else _NEVER
-        """Seconds up to which ingest has read all feedback, by its slowest partition."""
         self.frontier = min(self.watermark, self.feedback)
         """Event time up to which impressions and feedback are both known, seconds: windows that end before may
         close."""

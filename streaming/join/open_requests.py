@@ -36,6 +36,8 @@ class OpenRequest(msgspec.Struct, gc=False):
     """Append time at which it is dropped if its feedback has not been read by then, seconds."""
     size: int
     """Estimated memory, bytes."""
+    bits: int
+    """Number of bits that its labels take: one per item, filled up to whole bytes."""
     clicks: int = 0
     """Packed bits, one per item (`streaming.kernel_log.label_bits`), as one number: a bit of it is set fastest."""
     conversions: int = 0
@@ -43,8 +45,7 @@ class OpenRequest(msgspec.Struct, gc=False):
 
     def label(self, kind: FeedbackKind, index: int) -> bool:
         """Sets the label of the item at `index`; False if it is set already."""
-        bits = len(self.impression.items) + 7 & -8  # as many as whole bytes hold
-        bit = 1 << bits - 1 - index
+        bit = 1 << self.bits - 1 - index
         if kind == "click":
             before, self.clicks = self.clicks, self.clicks | bit
         else:
@@ -54,8 +55,9 @@ class OpenRequest(msgspec.Struct, gc=False):
     @property
     def reference(self) -> RequestRef:
         """The request with its present labels as a snapshot refers to it."""
-        size = size_of(len(self.impression.items))
-        return RequestRef(self.offset, self.clicks.to_bytes(size, "big"), self.conversions.to_bytes(size, "big"))
+        size = self.bits >> 3
+        conversions = self.conversions.to_bytes(size, "big") if self.conversions else b""
+        return RequestRef(self.offset, self.clicks.to_bytes(size, "big"), conversions)
 
 
 class OpenRequests:
@@ -83,7 +85,7 @@ class OpenRequests:
             return None
         close_at, feedback_by = record.time + self._config.window_s, self._feedback_by(record.time, appended)
         patience = max(feedback_by, appended) + self._config.progress_timeout_s
-        request = OpenRequest(offset, record, close_at, feedback_by, patience, size)
+        request = OpenRequest(offset, record, close_at, feedback_by, patience, size, 8 * size_of(len(record.items)))
         self._requests[record.request_id] = request
         self.bytes += request.size
         heapq.heappush(self._closing, (close_at, offset, record.request_id))

@@ -22,12 +22,12 @@ class RequestRef(msgspec.Struct, frozen=True, array_like=True):
     clicks: bytes
     """Packed bits, one per item."""
     conversions: bytes
-    """Packed bits, one per item."""
+    """Packed bits, one per item; none if no conversion is set."""
 
     @classmethod
     def of(cls, offset: int, clicks: NDArray[np.bool_], conversions: NDArray[np.bool_]) -> RequestRef:
         """The reference of a request with these labels, both `(n,)`."""
-        return cls(offset, pack(clicks), pack(conversions))
+        return cls(offset, pack(clicks), pack(conversions) if conversions.any() else b"")
 
     def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Clicks and conversions of the request's `n` items, both `(n,)`."""
