@@ -37,8 +37,12 @@ def sections_for(catalogue: Catalogue, base: Config) -> dict[str, Any]:
 
 
 def fitted(base: Config, catalogue: Catalogue) -> Config:
-    """`base` with the domains and fields of a stream. Raises StreamError if no kernel group takes a domain of it."""
+    """`base` with the domains and fields of a stream.
+
+    Raises StreamError if no kernel group takes a domain of it, or if a group is for a value that it does not have.
+    """
     config = base.model_copy(update=sections_for(catalogue, base))
+    _ensure_values(config)
     _ensure_groups(config, catalogue)
     return config
 
@@ -80,6 +84,18 @@ def _lacks(config: Config, catalogue: Catalogue) -> list[str]:
         if wrong:
             lacks.append(f"features.{key} lacks {', '.join(wrong)}, or calls it another kind")
     return lacks
+
+
+def _ensure_values(config: Config) -> None:
+    """Checks groups against the stream's values; otherwise the processes would refuse them, after the training."""
+    for group, facet in product(config.groups, FACETS):
+        values = config.domain_space().values[facet]
+        unknown = set(getattr(group, facet)) - {*values}
+        if unknown:
+            raise StreamError(
+                f"kernel group {group.name!r} is for {facet} {min(unknown)!r}, which the stream does not have (it has "
+                f"{', '.join(values)}): change the [[groups]]"
+            )
 
 
 def _ensure_groups(config: Config, catalogue: Catalogue) -> None:

@@ -136,6 +136,15 @@ def test_a_domain_without_a_group_is_reported_by_name() -> None:
         fitted(config, RECORDING.catalogue)
 
 
+def test_a_group_for_a_value_that_the_stream_does_not_have_is_named_before_anything_is_trained() -> None:
+    groups = (GroupConfig(name="video", scene=("video",)), GroupConfig(name="rest"))
+    config = Config(domains=DomainConfig(scene=("home", "video")), groups=groups)
+    with pytest.raises(
+        StreamError, match=r"'video' is for scene 'video', which the stream does not have \(it has .*home"
+    ):
+        fitted(config, RECORDING.catalogue)
+
+
 def test_names_that_a_configuration_cannot_hold_are_refused() -> None:
     twice = Catalogue((), (), DomainSpace({}), (FieldSpec(name="a"), FieldSpec(name="a")))
     with pytest.raises(StreamError, match="declared twice"):
