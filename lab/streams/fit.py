@@ -39,10 +39,14 @@ def sections_for(catalogue: Catalogue, base: Config) -> dict[str, Any]:
 def fitted(base: Config, catalogue: Catalogue) -> Config:
     """`base` with the domains and fields of a stream.
 
-    Raises StreamError if no kernel group takes a domain of it, or if a group is for a value that it does not have.
+    Raises StreamError if the result is no valid configuration, as where a kernel group is for a value that the stream
+    does not have, or if no group takes a domain of the stream.
     """
-    config = base.model_copy(update=sections_for(catalogue, base))
-    _ensure_values(config)
+    try:
+        config = Config.model_validate({**dict(base), **sections_for(catalogue, base)})
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise StreamError(f"with the domains and fields of the stream the configuration is wrong: {problem}") from error
     _ensure_groups(config, catalogue)
     return config
 
@@ -84,18 +88,6 @@ def _lacks(config: Config, catalogue: Catalogue) -> list[str]:
         if wrong:
             lacks.append(f"features.{key} lacks {', '.join(wrong)}, or calls it another kind")
     return lacks
-
-
-def _ensure_values(config: Config) -> None:
-    """Checks groups against the stream's values; otherwise the processes would refuse them, after the training."""
-    for group, facet in product(config.groups, FACETS):
-        values = config.domain_space().values[facet]
-        unknown = set(getattr(group, facet)) - {*values}
-        if unknown:
-            raise StreamError(
-                f"kernel group {group.name!r} is for {facet} {min(unknown)!r}, which the stream does not have (it has "
-                f"{', '.join(values)}): change the [[groups]]"
-            )
 
 
 def _ensure_groups(config: Config, catalogue: Catalogue) -> None:

@@ -140,7 +140,8 @@ def test_a_group_for_a_value_that_the_stream_does_not_have_is_named_before_anyth
     groups = (GroupConfig(name="video", scene=("video",)), GroupConfig(name="rest"))
     config = Config(domains=DomainConfig(scene=("home", "video")), groups=groups)
     with pytest.raises(
-        StreamError, match=r"'video' is for scene 'video', which the stream does not have \(it has .*home"
+        StreamError,
+        match=r"of the stream .* wrong: group 'video' is for scene 'video', which domains.scene does not declare",
     ):
         fitted(config, RECORDING.catalogue)
 
