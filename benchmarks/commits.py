@@ -82,13 +82,11 @@ class Committing:
         self._kernel: PublishedKernel | None = None
 
     def due(self, now: float) -> bool:
-        """Whether `step` would commit at event time `now`; a processor is woken by a timer."""
+        """Whether a commit is due at event time `now`; a processor is woken by a timer."""
         return now - self._committed_at >= self._config.commit_interval_s
 
     def step(self, now: float) -> None:
-        """Commits what is due at event time `now`."""
-        if not self.due(now):
-            return
+        """Commits at event time `now`, at which it is due."""
         self._committed_at = now
         kernel = self._machine.publisher.published
         fresh, self._kernel = None if kernel is self._kernel else kernel, kernel
@@ -122,6 +120,7 @@ def records(prepared: Sequence[Prepared], rate: float = RATE) -> Iterator[tuple[
         if number % round(rate) == 0:
             yield now, Progress({0: now}, 1)
             yield now, Tick(now)
+    yield from ((click.time, click) for click in clicks)
 
 
 def opened_run(base: Config, folder: Path, console: Console) -> tuple[Config, Recording]:
@@ -176,7 +175,8 @@ def main() -> int:
         played = Committing(machine, config.processor)
         for fed in log:
             machine.feed(*fed)
-            played.step(fed[2])
+            if played.due(fed[2]):
+                played.step(fed[2])
         again = take_over(config, opened, played, log)
     _print_result(console, config.processor, played, len(prepared) / RATE, again)
     return 0
