@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from model.gate.scored_examples import Doubles
+
 Slots = NDArray[np.int64]
 
 KEPT = 512

@@ -96,6 +96,7 @@ class Strata:
         self._offsets = 1 + np.cumsum([0, *(len(values) for values in facets.values())])[:-1]
         self.facet = [0, *(n + 1 for n, values in enumerate(facets.values()) for _ in values)]
         """Which facet each stratum is a value of, from 1; 0 for the group."""
+        # Column of the facet indices, and value in it, that each stratum takes; the group takes all.
         self._column = np.array([0, *(facet - 1 for facet in self.facet[1:])])
         self._value = np.array([-1, *(index for values in facets.values() for index in range(len(values)))])[:, None]
 

@@ -37,7 +37,7 @@ class OpenRequest(msgspec.Struct, gc=False):
     size: int
     """Estimated memory, bytes."""
     bits: int
-    """Number of bits that its labels take: one per item, filled up to whole bytes."""
+    """Number of bits that its labels take: one per item, filled up to whole bytes. Kept, because every click asks."""
     clicks: int = 0
     """Packed bits, one per item (`streaming.kernel_log.label_bits`), as one number: a bit of it is set fastest."""
     conversions: int = 0
