@@ -68,6 +68,16 @@ def test_only_requests_of_a_stratum_change_its_evidence() -> None:
     assert evidence.value[0, 0] != pytest.approx(alone.value[0, 0])
 
 
+def test_evidence_of_a_stratum_stays_while_it_has_no_requests() -> None:
+    evidence = HarmEvidence(1, 3)
+    evidence.update(np.full((20, 1), 0.3), np.ones((3, 20), dtype=np.bool_))
+    before = evidence.value.copy()
+    assert (before > 0).all()
+    evidence.update(np.full((5, 1), 0.3), np.array([[True], [False], [True]]).repeat(5, axis=1))
+    assert evidence.value[1] == before[1]
+    assert (evidence.value[[0, 2]] > before[[0, 2]]).all()
+
+
 def test_a_request_of_zero_weight_is_no_evidence() -> None:
     evidence = HarmEvidence(1, 1)
     evidence.update(np.full((30, 1), 0.5), np.ones((1, 30), dtype=np.bool_), np.zeros(30))
